@@ -1,0 +1,1 @@
+"""The management REST under /-/api/v1: ETLs, views, plugins. Signed like S3; only admin keys."""

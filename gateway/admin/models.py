@@ -1,0 +1,83 @@
+"""What the management REST takes and gives, as schemas: validation and OpenAPI both come from here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EtlBody(_Body):
+    """An ETL as it is asked for."""
+
+    plugin: str = Field(description="The transformer's name; see /plugins")
+    args: dict[str, Any] = Field(default_factory=dict, description="Arguments laid under those of a request")
+    cache: bool = Field(default=True, description="Whether whole GETs may be kept in the result cache")
+    concurrency: int | None = Field(default=None, ge=1, le=1024, description="Runs at once on a target")
+    timeout_s: float | None = Field(default=None, gt=0, description="Deadline of one object, in seconds")
+    deterministic: bool | None = Field(default=None, description="Overrides what the transformer declares")
+
+
+class EtlShown(BaseModel):
+    """An ETL as it is."""
+
+    name: str
+    plugin: str
+    args: dict[str, Any]
+    cache: bool
+    concurrency: int | None
+    timeout_s: float | None
+    deterministic: bool | None
+    state: Literal["running", "stopped"]
+    kind: Literal["explicit", "implicit"]
+    owner: str
+    revision: int
+    changed_ns: int
+
+
+class ViewBody(_Body):
+    """A view as it is asked for."""
+
+    bucket: str = Field(description="The source bucket")
+    etl: str = Field(description="The pipeline: one ETL or several, 'a>>b'")
+    args: Any = Field(default=None, description="One ETL: its arguments. A pipeline: a list, one element a stage")
+    ext: dict[str, str] = Field(default_factory=dict, description="Extensions to rename: {'jpg': 'webp'}")
+    sizes: Literal["source", "materialise"] = Field(default="source", description="What LIST shows for unmade results")
+
+
+class ViewShown(BaseModel):
+    """A view as it is."""
+
+    name: str
+    bucket: str
+    etl: str
+    args: list[Any]
+    ext: dict[str, str]
+    sizes: str
+    owner: str
+    created_ns: int
+
+
+class PluginShown(BaseModel):
+    """An installed transformer."""
+
+    name: str
+    version: str
+    distribution: str
+    deterministic: bool
+    releases_gil: bool
+    extension: str | None
+    args_schema: dict[str, Any]
+    doc: str
+
+
+class ErrorShown(BaseModel):
+    """Why a call failed."""
+
+    code: str
+    message: str
+    request_id: str

@@ -1,0 +1,199 @@
+"""The gateway's ASGI app: request id, authentication, dispatch, and the one error boundary that answers for all."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.routing import Mount, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from transom.gateway.context import Call, GatewayContext, Principal
+from transom.gateway.credentials import Credentials
+from transom.gateway.handlers import HANDLERS
+from transom.gateway.transforms import TransformReads
+from transom.gateway.views import implicit_name
+from transom.s3compat.addressing import Address, split
+from transom.s3compat.auth import Identity, authenticate
+from transom.s3compat.errors import S3Error, from_target, render
+from transom.s3compat.operations import GetObject, HeadObject, Operation, parse
+from transom.s3compat.reply import Reply
+from transom.s3compat.request import HttpRequest
+from transom.target.errors import TargetError
+from transom.target.respond import UnfinishedBodyError, respond
+
+_log = structlog.get_logger("transom.gateway")
+_INTERNAL = "/-/"
+
+Handler = Callable[[GatewayContext, Call, Any], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticator:
+    """Finds out who signed a request."""
+
+    credentials: Credentials
+    domains: tuple[str, ...]
+
+    def __call__(self, request: HttpRequest) -> tuple[Address, Identity, Principal]:
+        """Raises S3Error where a signature is there and isn't right."""
+        address = split(request.raw_path, request.host, self.domains)
+        identity = authenticate(request, self.credentials.secret_of, time.time(), address=address)
+        return address, identity, self.credentials.principal(identity.access_key)
+
+
+@dataclass(frozen=True, slots=True)
+class S3App:
+    """Every path but those of the management API."""
+
+    context: GatewayContext
+    authenticator: Authenticator
+    reads: TransformReads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, whatever happens: the error boundary."""
+        started = time.perf_counter()
+        request = http_request(scope)
+        request_id = secrets.token_hex(8).upper()
+        call: Call | None = None
+        name = ""
+        try:
+            address, identity, principal = self.authenticator(request)
+            if request.raw_path.startswith(_INTERNAL) and not address.via:
+                _refuse_internal(principal)
+            if address.via:
+                address = replace(address, bucket=implicit_name(address.bucket, address.via), via="")
+            body = _Body(receive)
+            call = Call(request, address, identity, principal, request_id, body.next)
+            operation = parse(request, address)
+            name = operation.name
+            reply = await self._handle(call, operation)
+        except ClientDisconnect:
+            _log.info("the client left", request_id=request_id, operation=name)
+            return
+        except (S3Error, TargetError) as failure:
+            reply = _refusal(failure, request, request_id)
+        except Exception:
+            _log.exception("internal error", request_id=request_id, operation=name)
+            reply = _refusal(S3Error("InternalError"), request, request_id)
+        reply.headers.append(("x-amz-request-id", request_id))
+        await self._send(reply, _Line(started, request, request_id, name, call), scope, receive, send)
+
+    async def _handle(self, call: Call, operation: Operation) -> Reply:
+        if isinstance(operation, GetObject | HeadObject) and self.reads.wants(operation):
+            return await self.reads.read(self.context, call, operation)
+        handler: Handler = HANDLERS[type(operation)]
+        return await handler(self.context, call, operation)
+
+    async def _send(self, reply: Reply, line: _Line, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            sent = await respond(reply, scope, receive, send)
+        except UnfinishedBodyError as error:
+            _log.error("unfinished", reason=str(error), **line.fields(reply.status))
+            raise
+        _log.info("request", bytes=sent, **line.fields(reply.status))
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What a request's log line says."""
+
+    started: float
+    request: HttpRequest
+    request_id: str
+    operation: str
+    call: Call | None
+
+    def fields(self, status: int) -> dict[str, object]:
+        return {
+            "request_id": self.request_id,
+            "operation": self.operation,
+            "method": self.request.method,
+            "path": self.request.raw_path,
+            "status": status,
+            "key": self.call.principal.access_key if self.call else "",
+            "ms": round((time.perf_counter() - self.started) * 1000, 1),
+        }
+
+
+class _Body:
+    """The raw request body, piece by piece."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def next(self) -> bytes | None:
+        """The next piece, None at the end; raises ClientDisconnect."""
+        while not self._ended:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            self._ended = not message.get("more_body", False)
+            piece: bytes = message.get("body", b"")
+            if piece:
+                return piece
+        return None
+
+
+def http_request(scope: Scope) -> HttpRequest:
+    """Read an ASGI scope."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return HttpRequest(
+        method=scope["method"],
+        raw_path=scope["raw_path"].decode("latin-1"),
+        query_string=scope["query_string"].decode("latin-1"),
+        headers=headers,
+        scheme=scope["scheme"],
+        http_version=scope["http_version"],
+    )
+
+
+def build_app(s3: S3App, admin: ASGIApp, health: Mapping[str, object]) -> ASGIApp:
+    """Put the parts under one roof."""
+    router = Router(
+        routes=[Route("/-/health", _health(health)), Mount("/-/api/v1", app=admin)],
+        default=s3,
+        redirect_slashes=False,
+    )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError("the parts live as long as their process, not as the server's lifespan")
+        if scope["path"].startswith(_INTERNAL):
+            await router(scope, receive, send)
+        else:
+            await s3(scope, receive, send)
+
+    return app
+
+
+def _health(health: Mapping[str, object]) -> Callable[..., Any]:
+    from starlette.responses import JSONResponse
+
+    async def endpoint(_: object) -> JSONResponse:
+        return JSONResponse({"status": "ok", **health})
+
+    return endpoint
+
+
+def _refusal(failure: S3Error | TargetError, request: HttpRequest, request_id: str) -> Reply:
+    error = from_target(failure)
+    headers = [("content-type", "application/xml"), *error.headers.items()]
+    if error.status == 304:  # noqa: PLR2004 - it has no body
+        return Reply(304, list(error.headers.items()))
+    return Reply(error.status, headers, render(error, resource=request.raw_path, request_id=request_id))
+
+
+def _refuse_internal(principal: Principal) -> None:
+    if not principal.access_key:
+        raise S3Error("AccessDenied")
+    raise S3Error("InvalidURI", "Nothing is served at this path; '-' can't be a bucket's name.")

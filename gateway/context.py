@@ -1,0 +1,59 @@
+"""What a handler is given: the gateway's parts, the request under way, and who signed it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from transom.s3compat.addressing import Address
+from transom.s3compat.auth import Identity
+from transom.s3compat.reply import Reply
+from transom.s3compat.request import HttpRequest
+from transom.target.answer import Ask
+from transom.target.store.base import ObjectInfo, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who signed the request; an anonymous one has no access key and no owner."""
+
+    access_key: str
+    owner: str
+    admin: bool
+
+
+ANONYMOUS = Principal(access_key="", owner="", admin=False)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request under way. `receive` gives the next piece of the raw body, None at its end."""
+
+    request: HttpRequest
+    address: Address
+    identity: Identity
+    principal: Principal
+    request_id: str
+    receive: Callable[[], Awaitable[bytes | None]]
+
+
+class Transforms(Protocol):
+    """Where transformed objects come from: the target in this process, or the one that owns the object."""
+
+    async def answer(self, ask: Ask, source: ObjectInfo, call: Call | None, *, explicit: bool) -> Reply:
+        """Answer a read of a transformed object. `explicit` tells that the query named the ETL.
+
+        `call` is None where the gateway reads for itself (a copy from a view, a size for a listing).
+        """
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayContext:
+    """The gateway's parts, built once by `transom.gateway.build` and handed down."""
+
+    store: Store
+    region: str = "us-east-1"

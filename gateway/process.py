@@ -1,0 +1,228 @@
+"""One server process: reads what it is to be from stdin, builds its app and serves the inherited socket.
+
+Started by `transom.gateway.serve` as `python -m transom.gateway.process`; not for use by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+import uvloop
+from starlette.types import ASGIApp
+
+from transom.cluster.catalog import Catalog
+from transom.cluster.grants import load_secret
+from transom.cluster.health import Health
+from transom.cluster.map import MapFile
+from transom.gateway.admin.api import Admin, build_admin
+from transom.gateway.app import Authenticator, S3App, build_app
+from transom.gateway.config import Config
+from transom.gateway.context import GatewayContext, Transforms
+from transom.gateway.credentials import Credentials, Key
+from transom.gateway.relay import RelayedTransforms
+from transom.gateway.transforms import EmbeddedTransforms, TransformReads
+from transom.gateway.views import ViewStore
+from transom.plugins.manager import load
+from transom.target.app import TargetApp
+from transom.target.etl.limits import Limits
+from transom.target.service import ResultSettings, Target
+from transom.target.store.base import Store
+from transom.target.store.folder import FolderStore
+from transom.target.store.local.store import LocalStore
+from transom.target.store.router import StoreRouter
+
+Role = Literal["all", "gateway", "target"]
+CATALOG, CLUSTER_MAP, SECRET, STORE = "catalog.sqlite", "cluster.json", "redirect.secret", "store"
+_PR_SET_PDEATHSIG = 1
+_BACKLOG = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a process is told to be. `config` and `keys` are JSON-ready; `ready_fd` is closed once it can serve."""
+
+    role: Role
+    name: str
+    folder: str
+    server: Literal["granian", "hypercorn"]
+    socket_fd: int
+    ready_fd: int
+    config: dict[str, Any]
+    keys: list[dict[str, Any]]
+
+    def to_json(self) -> str:
+        """Encode for the process's stdin."""
+        return json.dumps(asdict(self))
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    # a supervisor that is killed takes its processes with it: nobody would restart or stop them
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    assignment = Assignment(**json.load(sys.stdin))
+    config = Config.model_validate(assignment.config)
+    configure_logging(config.server.log_level)
+    if os.getppid() == 1:
+        return
+    uvloop.run(_serve(assignment, config))
+
+
+async def _serve(assignment: Assignment, config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    app, close = build(assignment, config)
+    serve = _serve_granian if assignment.server == "granian" else _serve_hypercorn
+    os.close(assignment.ready_fd)
+    try:
+        await serve(app, assignment, config, stop)
+    finally:
+        await close()
+
+
+# --- the parts ----------------------------------------------------------------------------------
+
+
+def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[], Awaitable[None]]]:
+    """Build the app of a role; return it and what closes its parts."""
+    folder = Path(assignment.folder)
+    credentials = Credentials([Key(**key) for key in assignment.keys])
+    catalog = Catalog.open(folder / CATALOG)
+    store = build_store(folder, config, credentials.first.owner)
+    transformers = load()
+    settings = config.etl.model_dump()
+    limits = Limits(**settings)
+    target = Target(
+        store, transformers, catalog, folder, limits=limits, results=ResultSettings(config.results.max_bytes)
+    )
+    if assignment.role == "target":
+        return _build_target(target, store, folder, assignment.name)
+    transforms: Transforms
+    if assignment.role == "all":
+        transforms = EmbeddedTransforms(target)
+    else:
+        secret = load_secret(folder / SECRET)
+        transforms = RelayedTransforms(MapFile(folder / CLUSTER_MAP), Health(), secret, config.cluster)
+    views = ViewStore(store, catalog, target, transforms)
+    authenticator = Authenticator(credentials, config.server.domains)
+    context = GatewayContext(store=views, region=config.server.region)
+    s3 = S3App(context, authenticator, TransformReads(catalog, target, views, transforms))
+    admin = build_admin(Admin(target.registry, catalog, store, authenticator))
+
+    async def close() -> None:
+        await transforms.close()
+        await target.close()
+        await store.close()
+        catalog.close()
+
+    return build_app(s3, admin, {"role": assignment.role}), close
+
+
+def _build_target(
+    target: Target, store: Store, folder: Path, name: str
+) -> tuple[ASGIApp, Callable[[], Awaitable[None]]]:
+    async def close() -> None:
+        await target.close()
+        await store.close()
+
+    return TargetApp(target, load_secret(folder / SECRET), name), close
+
+
+def build_store(folder: Path, config: Config, first_owner: str) -> Store:
+    """The local store of a data folder, with the configured folders beside it."""
+    local = LocalStore.at(folder / STORE)
+    folders = {each.name: FolderStore(each.name, each.path, each.owner or first_owner) for each in config.folder}
+    return StoreRouter(local, folders)
+
+
+def configure_logging(level: str) -> None:
+    """One JSON object a line on stderr, ours and the libraries'."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared)
+    )
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+
+
+# --- the servers --------------------------------------------------------------------------------
+
+
+async def _serve_granian(app: ASGIApp, assignment: Assignment, config: Config, stop: asyncio.Event) -> None:
+    from granian._granian import SocketHolder
+    from granian.constants import HTTPModes, Interfaces
+    from granian.http import HTTP1Settings
+    from granian.server.embed import Server
+
+    class Inherited(Server):
+        """Granian on a socket that its parent bound."""
+
+        def _init_shared_socket(self) -> None:
+            # Granian's stub knows no arguments, and its base class declares both as None
+            self._shd = SocketHolder(assignment.socket_fd, False, _BACKLOG)  # type: ignore[call-arg, assignment]
+            self._sfd = assignment.socket_fd  # type: ignore[assignment]
+
+    server = Inherited(
+        app,
+        address=config.server.host,
+        port=config.server.port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(max_buffer_size=1024 * 1024),
+        websockets=False,
+        log_enabled=False,
+        backpressure=1024,
+    )
+    serving = asyncio.ensure_future(server.serve())
+    await asyncio.wait([serving, asyncio.ensure_future(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    server.stop()  # type: ignore[no-untyped-call]
+    await asyncio.wait([serving], timeout=config.server.shutdown_s)
+
+
+async def _serve_hypercorn(app: Any, assignment: Assignment, config: Config, stop: asyncio.Event) -> None:
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config as HypercornConfig
+
+    settings = HypercornConfig()
+    settings.bind = [f"fd://{assignment.socket_fd}"]
+    settings.graceful_timeout = config.server.shutdown_s
+    settings.keep_alive_timeout = 75
+    settings.keep_alive_max_requests = 1_000_000
+    settings.h11_max_incomplete_size = 64 * 1024
+    settings.loglevel = "WARNING"
+    settings.include_server_header = False
+    if config.server.tls_certificate is not None:
+        settings.certfile = str(config.server.tls_certificate)
+        settings.keyfile = str(config.server.tls_key)
+
+    async def stopped() -> None:
+        await stop.wait()
+
+    await serve(app, settings, shutdown_trigger=stopped)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Transforms on other targets: a signed redirect for clients that follow, a streamed relay for those that don't.
+
+A target that can't be reached is passed over for the next in rank; one that dies in mid-answer costs the client
+nothing where the rest can be had under the same ETag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+import aiohttp
+import structlog
+import yarl
+from multidict import CIMultiDictProxy
+
+from transom.cluster.grants import Grant, expiry, sign
+from transom.cluster.health import Health
+from transom.cluster.map import MapFile
+from transom.cluster.map import Target as Node
+from transom.cluster.placement import rank
+from transom.gateway.config import ClusterConfig
+from transom.gateway.context import Call
+from transom.s3compat.errors import S3Error
+from transom.s3compat.reply import Reply
+from transom.target.answer import Ask
+from transom.target.app import CHECKSUM_MODE, PART_NUMBER, REQUEST_ID
+from transom.target.store.base import ObjectInfo
+
+FOLLOWS_HEADER = "x-transom-follows-redirects"
+_TO_TARGET = frozenset({"range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"})
+_NOT_RELAYED = frozenset({"transfer-encoding", "connection", "keep-alive", "date", "server", REQUEST_ID})
+_CHUNK = 256 * 1024
+_MAX_RESUMES = 8
+_ATTEMPTS_FOR_S = 15.0
+_RETRY_PAUSE_S = 0.2
+_RESUME_PAUSE_S = 1.0
+_log = structlog.get_logger("transom.relay")
+
+
+@dataclass(slots=True)
+class RelayedTransforms:
+    """Asks the targets of a cluster map; keeps no data of its own."""
+
+    map_file: MapFile
+    health: Health
+    secret: bytes
+    config: ClusterConfig
+    _session: aiohttp.ClientSession | None = field(default=None)
+
+    async def answer(self, ask: Ask, source: ObjectInfo, call: Call | None, *, explicit: bool) -> Reply:  # noqa: ARG002
+        """See Transforms."""
+        if call is not None and explicit and ask.part_number is None and self._follows(call):
+            return self._redirect(ask, call)
+        return await self._relay(ask, call)
+
+    async def close(self) -> None:
+        """See Transforms."""
+        if self._session is not None:
+            await self._session.close()
+
+    # --- redirect -------------------------------------------------------------------------------
+
+    def _follows(self, call: Call) -> bool:
+        if self.config.redirect != "auto":
+            return self.config.redirect == "always"
+        headers = call.request.headers
+        return FOLLOWS_HEADER in headers or headers.get("user-agent", "").startswith(self.config.followers)
+
+    def _redirect(self, ask: Ask, call: Call) -> Reply:
+        node = self._ranked(ask)[0]
+        host = self.config.advertise or call.request.host.rpartition(":")[0] or call.request.host or node.host
+        until = call.identity.expires_at
+        path = sign(self._grant(ask, call, until), self.secret)
+        location = f"{call.request.scheme}://{host}:{node.port}{path}"
+        return Reply(307, [("location", location), ("cache-control", "no-store")])
+
+    def _grant(self, ask: Ask, call: Call | None, until: float | None = None) -> Grant:
+        return Grant(
+            method=ask.method,
+            bucket=ask.bucket,
+            key=ask.key,
+            plan=ask.plan.to_json(),
+            principal=call.principal.access_key if call else "",
+            expires_at=expiry(time.time(), until),
+            version_id=ask.version_id,
+            overrides=ask.overrides,
+        )
+
+    def _ranked(self, ask: Ask) -> list[Node]:
+        """The targets for a key, the owner first, those known to be dead last."""
+        ranked = rank(self.map_file.current(), ask.bucket, ask.key)
+        if not ranked:
+            raise S3Error("ServiceUnavailable", "No target is up. Try again.", headers={"Retry-After": "1"})
+        return sorted(ranked, key=lambda node: not self.health.alive(node.id))
+
+    # --- relay ----------------------------------------------------------------------------------
+
+    async def _relay(self, ask: Ask, call: Call | None) -> Reply:
+        response = await self.fetch(ask, call, _asked_headers(ask, call))
+        status = response.status
+        headers = _answered_headers(response.headers)
+        if ask.method == "HEAD" or "content-length" in response.headers and response.content_length in (0, None):
+            response.release()
+            return Reply(status, headers)
+        length = response.content_length
+        if length is not None and length <= _CHUNK:
+            return Reply(status, headers, await self._small(response, ask, call, status))
+        return Reply(status, headers, _RelayedBody(self, ask, call, response))
+
+    async def _small(self, response: aiohttp.ClientResponse, ask: Ask, call: Call | None, status: int) -> bytes:
+        body = _RelayedBody(self, ask, call, response)
+        return b"".join([piece async for piece in body])
+
+    async def fetch(self, ask: Ask, call: Call | None, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Ask the owner, then the next in rank; waits a little for a restart when none can be reached."""
+        give_up = time.monotonic() + _ATTEMPTS_FOR_S
+        while True:
+            for node in self._ranked(ask):
+                path = sign(self._grant(ask, call), self.secret)
+                try:
+                    response = await self._client().request(
+                        ask.method, _url(node, path), headers=headers, allow_redirects=False
+                    )
+                except (aiohttp.ClientConnectionError, asyncio.IncompleteReadError, OSError) as error:
+                    _log.warning("target unreachable", target=node.id, reason=str(error))
+                    self.health.mark_dead(node.id)
+                    continue
+                self.health.mark_alive(node.id)
+                return response
+            if time.monotonic() > give_up:
+                raise S3Error("ServiceUnavailable", "No target answers. Try again.", headers={"Retry-After": "1"})
+            await asyncio.sleep(_RETRY_PAUSE_S)
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_read=120)
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=timeout, auto_decompress=False, read_bufsize=_CHUNK
+            )
+        return self._session
+
+
+class _RelayedBody:
+    """A target's answer on its way through; taken up again from another target where the ETag allows it."""
+
+    def __init__(
+        self, relay: RelayedTransforms, ask: Ask, call: Call | None, response: aiohttp.ClientResponse
+    ) -> None:
+        self._relay = relay
+        self._ask = ask
+        self._call = call
+        self._response = response
+        self._sent = 0
+        self._resumes = 0
+        self._first, self._last = _span(response)
+        self._etag = response.headers.get("etag", "")
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            try:
+                piece = await self._response.content.readany()
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                await self._resume(error)
+                continue
+            if not piece:
+                self._response.release()
+                raise StopAsyncIteration
+            self._sent += len(piece)
+            return piece
+
+    async def aclose(self) -> None:
+        """Leave: the target's side of the connection ends too, unless all of it was read."""
+        self._response.close()
+
+    async def _resume(self, error: Exception) -> None:
+        """Go on where the dead target stopped. The ETag is pinned, so the bytes are those of the same result."""
+        self._response.close()
+        self._resumes += 1
+        if not self._etag or self._response.status not in (200, 206) or self._resumes > _MAX_RESUMES:
+            raise error
+        start = self._first + self._sent
+        end = "" if self._last is None else str(self._last)
+        _log.warning("resuming", key=self._ask.key, at=start, reason=str(error))
+        headers = {**_asked_headers(self._ask, self._call), "range": f"bytes={start}-{end}", "if-match": self._etag}
+        for name in ("if-none-match", "if-modified-since", "if-range", PART_NUMBER):
+            headers.pop(name, None)
+        response = await self._relay.fetch(self._ask, self._call, headers)
+        while response.status == 503 and self._resumes < _MAX_RESUMES:  # noqa: PLR2004 - not ready: join it again
+            response.release()
+            self._resumes += 1
+            await asyncio.sleep(_RESUME_PAUSE_S)
+            response = await self._relay.fetch(self._ask, self._call, headers)
+        if response.status == 416 and self._last is None:  # noqa: PLR2004 - all of it was sent already
+            response.release()
+            self._response = response
+            return
+        if response.status != 206 or response.headers.get("etag") != self._etag:  # noqa: PLR2004
+            response.close()
+            raise error
+        self._response = response
+
+
+def _span(response: aiohttp.ClientResponse) -> tuple[int, int | None]:
+    content_range = response.headers.get("content-range", "")
+    if response.status == 206 and content_range.startswith("bytes "):  # noqa: PLR2004
+        first, _, rest = content_range.removeprefix("bytes ").partition("-")
+        return int(first), int(rest.partition("/")[0])
+    return 0, None
+
+
+def _asked_headers(ask: Ask, call: Call | None) -> dict[str, str]:
+    headers = {name: value for name, value in ask.headers.items() if name in _TO_TARGET}
+    headers[REQUEST_ID] = call.request_id if call else ""
+    if ask.part_number is not None:
+        headers[PART_NUMBER] = str(ask.part_number)
+    if ask.checksums:
+        headers[CHECKSUM_MODE] = "ENABLED"
+    return headers
+
+
+def _answered_headers(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
+    return [(name.lower(), value) for name, value in headers.items() if name.lower() not in _NOT_RELAYED]
+
+
+def _url(node: Node, path: str) -> yarl.URL:
+    return yarl.URL(f"http://{node.host}:{node.port}{path}", encoded=True)

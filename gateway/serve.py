@@ -1,0 +1,257 @@
+"""`transom serve`: settles what is to run, binds the sockets, keeps the processes running and stops them again.
+
+The composition root of the server: only the command line imports it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transom.cluster.grants import SecretError, load_secret
+from transom.cluster.map import ClusterMap, MapFile
+from transom.cluster.map import Target as Node
+from transom.gateway.config import Config, ConfigError, load_config
+from transom.gateway.credentials import Credentials, load_credentials
+from transom.gateway.process import CLUSTER_MAP, SECRET, STORE, Assignment, Role
+from transom.plugins.errors import LoadError
+from transom.plugins.manager import load
+from transom.s3compat.errors import S3Error
+from transom.s3compat.names import check_bucket_name
+from transom.target.etl.results import sweep
+from transom.target.store.local.folder_lock import FolderLock
+
+_BACKLOG = 1024
+_READY_TIMEOUT_S = 60.0
+_RESTART_PAUSE_S = (0.1, 5.0)
+_STEADY_S = 10.0
+_SECTIONS = {
+    **dict.fromkeys(("host", "port", "processes", "server", "domains", "log_level", "directory"), "server"),
+    **dict.fromkeys(("targets", "gateways", "advertise"), "cluster"),
+}
+
+
+def run(directory: Path | None, config_file: Path | None, overrides: Mapping[str, Any]) -> int:
+    """Serve until a signal says stop; return the exit status. Prints the address, and keys just generated, to stdout."""
+    try:
+        config = load_config(config_file, _sections(directory, overrides))
+        folder = _data_folder(config)
+        credentials, made = load_credentials(config, folder, os.environ)
+        _check(config)
+        load_secret(folder / SECRET)
+    except (ConfigError, SecretError, LoadError) as error:
+        print(f"transom: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
+        return 2
+    # the first one in sweeps what a crash left; holding it open keeps later processes from sweeping again
+    hold = FolderLock(folder / STORE)
+    sweep(folder / "results")
+    try:
+        supervisor = Supervisor(config, folder, credentials)
+        try:
+            supervisor.start()
+        except OSError as error:
+            where = f"{config.server.host}:{config.server.port}"
+            print(f"transom: can't listen on {where}: {error.strerror}", file=sys.stderr)  # noqa: T201
+            return 1
+        _announce(supervisor, credentials, made=made)
+        return supervisor.watch()
+    finally:
+        hold.release()
+
+
+@dataclass(slots=True)
+class _Process:
+    """One process to keep running."""
+
+    name: str
+    role: Role
+    server: str
+    socket: socket.socket
+    child: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    pause_s: float = _RESTART_PAUSE_S[0]
+    restart_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Keeps the processes of one `transom serve` running."""
+
+    config: Config
+    folder: Path
+    credentials: Credentials
+    address: tuple[str, int] = ("", 0)
+    _processes: list[_Process] = field(default_factory=list)
+    _stopping: bool = False
+
+    def start(self) -> None:
+        """Bind the sockets, start every process and wait until each can serve. Raises OSError."""
+        server, cluster = self.config.server, self.config.cluster
+        front = _listen(server.host, server.port)
+        self.address = front.getsockname()[:2]
+        if cluster.targets:
+            self._plan_targets(cluster.targets)
+        count = cluster.gateways if cluster.targets else server.processes or os.cpu_count() or 1
+        role: Role = "gateway" if cluster.targets else "all"
+        for i in range(count):
+            self._processes.append(_Process(f"{role}-{i}", role, self._server(role), front))
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._stop)
+        waiting = [self._spawn(process) for process in self._processes]
+        _await_closed(waiting, _READY_TIMEOUT_S)
+
+    def watch(self) -> int:
+        """Restart what dies, until told to stop; then let requests under way end, and stop everything."""
+        while not self._stopping:
+            self._tend()
+            time.sleep(0.05)
+        return self._shut_down()
+
+    def _plan_targets(self, count: int) -> None:
+        nodes = []
+        for i in range(count):
+            listener = _listen(self.config.server.host, 0)
+            name = f"target-{i}"
+            self._processes.append(_Process(name, "target", self._server("target"), listener))
+            host = self.config.server.host
+            reachable = "127.0.0.1" if host in ("", "0.0.0.0") else host  # noqa: S104 - compared, not bound
+            nodes.append(Node(name, reachable, listener.getsockname()[1]))
+        map_file = MapFile(self.folder / CLUSTER_MAP)
+        map_file.save(ClusterMap(map_file.current().version + 1, tuple(nodes)))
+
+    def _server(self, role: Role) -> str:
+        chosen = self.config.server.server
+        if chosen != "auto":
+            return chosen
+        return "hypercorn" if self.config.server.tls_certificate or role == "gateway" else "granian"
+
+    def _spawn(self, process: _Process) -> int:
+        """Start a process; return the pipe end that closes once it can serve, or has died."""
+        ready, told = os.pipe()
+        fd = process.socket.fileno()
+        assignment = Assignment(
+            role=process.role,
+            name=process.name,
+            folder=str(self.folder),
+            server="granian" if process.server == "granian" else "hypercorn",
+            socket_fd=fd,
+            ready_fd=told,
+            config=_exposed(self.config),
+            keys=self.credentials.exposed(),
+        )
+        process.child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", "transom.gateway.process"], stdin=subprocess.PIPE, pass_fds=(fd, told)
+        )
+        os.close(told)
+        process.started = time.monotonic()
+        if process.child.stdin is not None:
+            process.child.stdin.write(assignment.to_json().encode())
+            process.child.stdin.close()
+        return ready
+
+    def _tend(self) -> None:
+        now = time.monotonic()
+        for process in self._processes:
+            if process.child is not None and process.child.poll() is not None:
+                code = process.child.returncode
+                print(f"transom: {process.name} ended with {code}; restarting", file=sys.stderr)  # noqa: T201
+                if now - process.started > _STEADY_S:
+                    process.pause_s = _RESTART_PAUSE_S[0]
+                process.restart_at = now + process.pause_s
+                process.pause_s = min(process.pause_s * 2, _RESTART_PAUSE_S[1])
+                process.child = None
+            if process.child is None and now >= process.restart_at:
+                os.close(self._spawn(process))
+
+    def _stop(self, _signum: int, _frame: object) -> None:
+        self._stopping = True
+
+    def _shut_down(self) -> int:
+        children = [process.child for process in self._processes if process.child is not None]
+        for child in children:
+            child.terminate()
+        give_up = time.monotonic() + self.config.server.shutdown_s
+        for child in children:
+            try:
+                child.wait(max(0.0, give_up - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        return 0
+
+
+def _sections(directory: Path | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    sections: dict[str, Any] = {}
+    for name, value in {**overrides, **({"directory": directory} if directory else {})}.items():
+        if name == "folders":
+            sections["folder"] = [{"name": bucket, "path": str(path)} for bucket, path in value.items()]
+        else:
+            sections.setdefault(_SECTIONS[name], {})[name] = value
+    return sections
+
+
+def _data_folder(config: Config) -> Path:
+    folder = config.server.directory.absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"can't make the data folder {folder}: {error.strerror}") from error
+    return folder
+
+
+def _check(config: Config) -> None:
+    """What can be known to be wrong before any process starts."""
+    load()
+    for each in config.folder:
+        try:
+            check_bucket_name(each.name)
+        except S3Error as error:
+            raise ConfigError(f"folder {each.name!r}: {error.message}") from error
+        if not each.path.is_dir():
+            raise ConfigError(f"folder {each.name!r}: {each.path} is no directory")
+
+
+def _exposed(config: Config) -> dict[str, Any]:
+    """The configuration for a child: JSON-ready, and without the keys, which travel with their owners."""
+    return config.model_dump(mode="json", exclude={"key"})
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _await_closed(pipes: list[int], timeout_s: float) -> None:
+    give_up = time.monotonic() + timeout_s
+    left = set(pipes)
+    while left and time.monotonic() < give_up:
+        readable, _, _ = select.select(list(left), [], [], give_up - time.monotonic())
+        left -= set(readable)
+    for pipe in pipes:
+        os.close(pipe)
+
+
+def _announce(supervisor: Supervisor, credentials: Credentials, *, made: bool) -> None:
+    host, port = supervisor.address
+    scheme = "https" if supervisor.config.server.tls_certificate else "http"
+    shown = f"[{host}]" if ":" in host else host
+    if made:
+        path = supervisor.folder / "credentials.json"
+        print(f"transom: generated keys, kept in {path}")  # noqa: T201
+        print(f"export TRANSOM_ACCESS_KEY={credentials.first.access}")  # noqa: T201
+        print(f"export TRANSOM_SECRET_KEY={credentials.first.secret}")  # noqa: T201
+    print(f"transom: listening on {scheme}://{shown}:{port}", flush=True)  # noqa: T201

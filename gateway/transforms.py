@@ -1,0 +1,80 @@
+"""GetObject and HeadObject of what is transformed: through a view, an endpoint prefix or the `etl` parameter.
+
+Authorises the source anew on every request, cached or not, then asks for the result where it is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transom.cluster.catalog import Catalog
+from transom.gateway.context import Call, GatewayContext, Transforms
+from transom.gateway.handlers import access
+from transom.gateway.views import View, ViewStore, find_view
+from transom.s3compat.operations import GetObject, HeadObject
+from transom.s3compat.reply import Reply
+from transom.target.answer import Ask, answer
+from transom.target.errors import NoSuchKey
+from transom.target.etl.plan import Plan
+from transom.target.service import Target
+from transom.target.store.base import ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedTransforms:
+    """The target in this process: no hop at all."""
+
+    target: Target
+
+    async def answer(self, ask: Ask, source: ObjectInfo, call: Call | None, *, explicit: bool) -> Reply:  # noqa: ARG002
+        """See Transforms."""
+        return await answer(self.target, ask, source)
+
+    async def close(self) -> None:
+        """See Transforms."""
+        await self.target.close()
+
+
+@dataclass(frozen=True, slots=True)
+class TransformReads:
+    """Serves reads of transformed objects."""
+
+    catalog: Catalog
+    target: Target
+    views: ViewStore
+    transforms: Transforms
+
+    def wants(self, op: GetObject | HeadObject) -> bool:
+        """Whether the read is of a transformed object."""
+        return op.transform is not None or find_view(self.catalog, op.bucket) is not None
+
+    async def read(self, ctx: GatewayContext, call: Call, op: GetObject | HeadObject) -> Reply:
+        """Answer the read; raises S3Error, TargetError."""
+        view = find_view(self.catalog, op.bucket) or View(op.bucket, ())
+        bucket = await access.known_bucket(ctx, op)
+        try:
+            source = await self.views.source(view, op.key)
+        except NoSuchKey:
+            source = await access.readable_object(ctx, call, bucket, op.key)  # the right refusal for this caller
+        if not access.can_read(call.principal, bucket, source):
+            access.refuse()
+        ask = Ask(
+            method="HEAD" if isinstance(op, HeadObject) else "GET",
+            bucket=source.bucket,
+            key=source.key,
+            plan=self._plan(view, op),
+            headers=call.request.headers,
+            version_id=op.version_id or "",
+            part_number=op.part_number,
+            overrides=tuple(("response-" + name, value) for name, value in op.response_overrides.items()),
+            streams=call.request.http_version not in ("1", "1.0"),
+            checksums=op.checksum_mode,
+        )
+        return await self.transforms.answer(ask, source, call, explicit=op.transform is not None)
+
+    def _plan(self, view: View, op: GetObject | HeadObject) -> Plan:
+        stages = self.views.plan(view).stages if view.pipeline else ()
+        asked = op.transform
+        if asked is not None:
+            stages += self.target.registry.plan(asked.pipeline, asked.args_json, asked.options).stages
+        return Plan(stages)

@@ -1,0 +1,109 @@
+"""A target's listener: serves transformed objects to whoever holds a signed grant, and nothing to anybody else."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from transom.cluster.grants import GrantExpired, GrantInvalid, verify
+from transom.s3compat.errors import S3Error, from_target, render
+from transom.s3compat.reply import Reply
+from transom.target.answer import Ask, answer
+from transom.target.errors import TargetError
+from transom.target.etl.plan import Plan
+from transom.target.respond import UnfinishedBodyError, respond
+from transom.target.service import Target
+
+REQUEST_ID = "x-amz-request-id"
+PART_NUMBER = "x-transom-part-number"
+CHECKSUM_MODE = "x-amz-checksum-mode"
+_log = structlog.get_logger("transom.target")
+
+
+
+@dataclass(slots=True)
+class TargetApp:
+    """The ASGI app of a target process."""
+
+    target: Target
+    secret: bytes
+    target_id: str
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        started = time.perf_counter()
+        request_id = headers.get(REQUEST_ID, "")
+        reply = await self._reply(scope, headers, request_id)
+        reply.headers.append((REQUEST_ID, request_id))
+        reply.headers.append(("x-transom-target", self.target_id))
+        sent: int | str
+        try:
+            sent = await respond(reply, scope, receive, send)
+        except UnfinishedBodyError as error:
+            _log.error("unfinished", request_id=request_id, reason=str(error))
+            raise
+        _log.info(
+            "request",
+            request_id=request_id,
+            method=scope["method"],
+            path=scope["path"],
+            status=reply.status,
+            bytes=sent,
+            ms=round((time.perf_counter() - started) * 1000, 1),
+        )
+
+    async def _reply(self, scope: Scope, headers: dict[str, str], request_id: str) -> Reply:
+        if scope["path"] == "/-/health":
+            return Reply(200, [("content-type", "text/plain")], b"ok\n")
+        try:
+            ask = self._ask(scope, headers)
+            return await answer(self.target, ask)
+        except (S3Error, TargetError) as failure:
+            error = from_target(failure)
+        except Exception:
+            _log.exception("internal error", request_id=request_id)
+            error = S3Error("InternalError")
+        body = render(error, resource=scope["path"], request_id=request_id)
+        return Reply(error.status, [("content-type", "application/xml"), *error.headers.items()], body)
+
+    def _ask(self, scope: Scope, headers: dict[str, str]) -> Ask:
+        try:
+            grant = verify(
+                scope["method"],
+                scope["raw_path"].decode("latin-1"),
+                scope["query_string"].decode("latin-1"),
+                self.secret,
+                time.time(),
+            )
+        except GrantExpired as error:
+            raise S3Error("AccessDenied", "The redirect has expired. Ask the gateway again.") from error
+        except GrantInvalid as error:
+            raise S3Error("AccessDenied", f"A target serves only what a gateway signed: {error}.") from error
+        part = headers.get(PART_NUMBER)
+        return Ask(
+            method=grant.method,
+            bucket=grant.bucket,
+            key=grant.key,
+            plan=Plan.from_json(grant.plan),
+            headers=headers,
+            version_id=grant.version_id,
+            part_number=int(part) if part and part.isdigit() else None,
+            overrides=grant.overrides,
+            streams=scope["http_version"] not in ("1", "1.0"),
+            checksums=headers.get(CHECKSUM_MODE, "").upper() == "ENABLED",
+        )
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,126 @@
+"""The target's own error tree: what a store, an ETL run or a target can refuse with.
+
+It knows nothing of S3 or HTTP. `transom.s3compat.errors` maps each class, by name, to an S3 error code.
+The message is public: it reaches the client. A cause goes in `__cause__` and only into the log.
+"""
+
+from __future__ import annotations
+
+
+class TargetError(Exception):
+    """Base of everything a target refuses with; `message` is shown to the client."""
+
+    def __init__(self, message: str = "", *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+# --- stores -----------------------------------------------------------------------------------
+
+
+class NoSuchBucket(TargetError):
+    """The bucket does not exist."""
+
+
+class NoSuchKey(TargetError):
+    """The object does not exist."""
+
+
+class NoSuchUpload(TargetError):
+    """The multipart upload does not exist, or was completed or aborted."""
+
+
+class NoSuchVersion(TargetError):
+    """The version id names no version of the object."""
+
+
+class BucketExists(TargetError):
+    """A bucket of that name exists; `owner` tells whose it is."""
+
+    def __init__(self, message: str = "", *, owner: str = "") -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
+class BucketNotEmpty(TargetError):
+    """The bucket still holds objects."""
+
+
+class InvalidPart(TargetError):
+    """A part named in a completion is missing or has another ETag."""
+
+
+class InvalidPartOrder(TargetError):
+    """The parts of a completion are not in ascending order."""
+
+
+class EntityTooSmall(TargetError):
+    """A part other than the last is below the minimum size."""
+
+
+class PreconditionFailed(TargetError):
+    """A conditional write's condition does not hold; `condition` is the header's name."""
+
+    def __init__(self, message: str = "", *, condition: str = "") -> None:
+        super().__init__(message)
+        self.condition = condition
+
+
+class ReadOnlyStore(TargetError):
+    """The store, or the bucket, takes no writes."""
+
+
+class StoreFull(TargetError):
+    """The disk below the store has no room."""
+
+
+class SourceChanged(TargetError):
+    """The object changed while it was being read; what was sent must not count as whole."""
+
+
+# --- ETLs -------------------------------------------------------------------------------------
+
+
+class NoSuchEtl(TargetError):
+    """No ETL of that name is registered."""
+
+
+class EtlArgsInvalid(TargetError):
+    """The arguments don't fit the transformer's schema, or the pipeline can't be parsed."""
+
+
+class EtlSkipped(TargetError):
+    """The transformer leaves this object out."""
+
+
+class EtlInputRejected(TargetError):
+    """The transformer can't use this input; trying again won't help."""
+
+
+class EtlFailed(TargetError):
+    """The transformer raised."""
+
+
+class EtlCrashed(TargetError):
+    """The worker died while transforming."""
+
+
+class EtlOutputTooLarge(TargetError):
+    """The output passed the configured bound."""
+
+
+class EtlTimeout(TargetError):
+    """The transform passed its deadline."""
+
+
+class EtlUnavailable(TargetError):
+    """The ETL is stopped, or its circuit is open."""
+
+
+class SlowDown(TargetError):
+    """Too much is under way, or the result isn't ready within the wait budget."""
+
+
+class ResultPreconditionFailed(TargetError):
+    """If-Match names a result that is gone, or was never made."""

@@ -1,0 +1,80 @@
+"""Sends a `Reply` through ASGI, and makes sure that a body which can't be finished never looks finished.
+
+Both servers leave the closing chunk (or END_STREAM) unsent when the app raises after the response started; that is
+what a late failure does here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from starlette.types import Receive, Scope, Send
+
+from transom.s3compat.reply import Reply
+
+_log = logging.getLogger("transom.http")
+
+
+class UnfinishedBodyError(Exception):
+    """The response was begun and can't be finished; the server must break the connection."""
+
+
+async def respond(reply: Reply, scope: Scope, receive: Receive, send: Send) -> int:
+    """Send the reply and return the number of body bytes sent. Raises UnfinishedBodyError."""
+    headers = [(name.encode("latin-1"), _latin(value)) for name, value in reply.headers]
+    body = reply.body
+    if isinstance(body, bytes):
+        if not any(name == b"content-length" for name, _ in headers) and reply.status not in (204, 304):
+            headers.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        if scope["method"] == "HEAD":
+            body = b""
+        await send({"type": "http.response.body", "body": body})
+        return len(body)
+    length = next((int(value) for name, value in headers if name == b"content-length"), None)
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    return await _stream(body, length, receive, send)
+
+
+async def _stream(body: AsyncIterator[bytes], length: int | None, receive: Receive, send: Send) -> int:
+    sent = 0
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        async for piece in body:
+            sent += len(piece)
+            if gone.done():
+                _log.info("the client left after %d bytes", sent)
+                return sent
+            if length is not None and sent > length:
+                raise UnfinishedBodyError(f"the body is longer than its Content-Length of {length}")
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if length is not None and sent != length:
+            raise UnfinishedBodyError(f"the body ended at {sent} of {length} bytes")
+        await send({"type": "http.response.body", "body": b""})
+    except UnfinishedBodyError:
+        raise
+    except Exception as error:
+        raise UnfinishedBodyError(f"after {sent} bytes: {error}") from error
+    finally:
+        gone.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone
+        close = getattr(body, "aclose", None)
+        if close is not None:
+            await close()
+    return sent
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _latin(value: str) -> bytes:
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode("utf-8")

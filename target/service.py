@@ -1,0 +1,127 @@
+"""A target: the store, the ETLs beside it, and the results they made. What an edge asks of it, in one place.
+
+It knows nothing of S3 or HTTP; `transom.target.answer` speaks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from transom.cluster.catalog import Catalog
+from transom.plugins.manager import Transformers
+from transom.target.errors import EtlInputRejected, ResultPreconditionFailed
+from transom.target.etl.limits import Gate, Limits
+from transom.target.etl.locks import ByteLocks
+from transom.target.etl.pipeline import Pipelines
+from transom.target.etl.plan import Identity, Plan, identify
+from transom.target.etl.registry import Registry
+from transom.target.etl.results import Results
+from transom.target.etl.runs import CachedRun, DirectRun, Job, OpenResult, Runner
+from transom.target.etl.workers import WorkerPool
+from transom.target.store.base import ObjectInfo, Store
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSettings:
+    """Bounds of the result cache, in bytes."""
+
+    max_bytes: int = 10 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A result as far as it is known without a run; `size` None where only a run can tell."""
+
+    source: ObjectInfo
+    identity: Identity
+    etag: str
+    content_type: str
+    size: int | None
+
+
+class Target:
+    """One process's part of a target. Everything it keeps is shared with the others through `folder`."""
+
+    def __init__(
+        self,
+        store: Store,
+        transformers: Transformers,
+        catalog: Catalog,
+        folder: Path,
+        *,
+        limits: Limits,
+        results: ResultSettings,
+    ) -> None:
+        self.store = store
+        self.registry = Registry(transformers, catalog)
+        self.limits = limits
+        self._results = Results(folder / "results", max_bytes=results.max_bytes)
+        self._pipelines = Pipelines(transformers, WorkerPool(), limits)
+        gate = Gate(ByteLocks(folder / "run" / "slots"), limits, catalog)
+        self._runner = Runner(store, self._results, self._pipelines, gate, ByteLocks(folder / "run" / "results"))
+
+    # --- which result -------------------------------------------------------------------------
+
+    def describe(self, plan: Plan, source: ObjectInfo, version_id: str = "") -> Described:
+        """What LIST says of a result: its ETag needs no run and pins nothing; its size is never invented.
+
+        Raises EtlSkipped where it is known already that the object is left out.
+        """
+        identity = identify(plan, source, version_id)
+        job = Job(plan, source, identity, 0 if identity.deterministic else self._results.generation(identity.base))
+        content_type, size = self._pipelines.describe(plan, source)
+        with suppress(EtlInputRejected):
+            known = self._runner.known_size(job)
+            size = size if known is None else known
+        return Described(source, identity, identity.etag(job.generation), content_type, size)
+
+    def current(self, identity: Identity) -> int:
+        """The generation that conditions are judged against."""
+        return 0 if identity.deterministic else self._results.generation(identity.base)
+
+    async def named(self, identity: Identity) -> int:
+        """The generation a HEAD or a range speaks of, pinned by it."""
+        return 0 if identity.deterministic else await asyncio.to_thread(self._results.name_generation, identity.base)
+
+    async def fresh(self, identity: Identity) -> int:
+        """The generation a plain GET reads."""
+        return 0 if identity.deterministic else await asyncio.to_thread(self._results.next_generation, identity.base)
+
+    def pinned(self, identity: Identity, etags: Iterable[str]) -> int:
+        """The generation If-Match names. Raises ResultPreconditionFailed for one that is gone or never was."""
+        wanted = frozenset(etag.removesuffix("-1") for etag in etags)
+        generation = self._results.generation_of(identity.base, wanted)
+        if generation is None:
+            raise ResultPreconditionFailed("The result that If-Match names is gone, or was never made")
+        return generation
+
+    # --- its bytes ----------------------------------------------------------------------------
+
+    def known_size(self, plan: Plan, source: ObjectInfo) -> tuple[str, int | None]:
+        """The result's Content-Type, and its size in bytes if that is known without a run."""
+        return self._pipelines.describe(plan, source)
+
+    def cached(self, job: Job) -> OpenResult | None:
+        """The result if it is there; raises what the transformer refused the object with lately."""
+        return self._runner.known(job)
+
+    async def materialise(self, job: Job) -> OpenResult:
+        """The whole result, made if need be; raises SlowDown past the wait budget, the work goes on."""
+        return await self._runner.materialise(job, self.limits.wait_s)
+
+    def start(self, job: Job) -> CachedRun:
+        """Start or join the run that makes the result."""
+        return self._runner.start(job)
+
+    async def direct(self, job: Job) -> DirectRun:
+        """Run for one client, keeping nothing."""
+        return await self._runner.direct(job)
+
+    async def close(self) -> None:
+        """Give up what is under way and close the index."""
+        await self._runner.close()
+        self._results.close()

@@ -1,0 +1,165 @@
+"""Blob files: written under tmp/, made durable, moved to blobs/<epoch>/<2 hex>/<id>. Nothing of the index.
+
+An id is the epoch, the time and a random number, so that ids sort by age; its last byte names the folder.
+Everything here blocks and runs in worker threads, but for `open`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import struct
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transom.target.errors import StoreFull
+from transom.target.store.base import Intake
+
+_ID = struct.Struct(">IQI")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A durable blob that no row uses yet."""
+
+    id: bytes
+    size: int
+    md5_hex: str
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+
+def epoch_of(blob_id: bytes) -> int:
+    """The epoch that a blob was written in."""
+    return int.from_bytes(blob_id[:4], "big")
+
+
+def make_epoch(root: Path, epoch: int) -> None:
+    """Make the folders of a new epoch, durably."""
+    folder = root / "blobs" / f"{epoch:08x}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for byte in range(256):
+        (folder / f"{byte:02x}").mkdir(exist_ok=True)
+    for made in (folder, folder.parent, root):
+        sync_folder(str(made))
+
+
+def sync_folder(path: str) -> None:
+    """Make a folder's entries durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class BlobFolder:
+    """Where one process writes blobs of its epoch and reads those of any."""
+
+    def __init__(self, root: Path, epoch: int) -> None:
+        self.root = root
+        self.epoch = epoch
+        self._tmp = str(root / "tmp")
+        self._blobs = str(root / "blobs")
+
+    def new_id(self) -> bytes:
+        """An id that was never used."""
+        return _ID.pack(self.epoch, time.time_ns(), secrets.randbits(32))
+
+    def _folder(self, blob_id: bytes) -> str:
+        return f"{self._blobs}/{blob_id[:4].hex()}/{blob_id[-1]:02x}"
+
+    def open(self, blob_id: bytes) -> int:
+        """A descriptor for reading; FileNotFoundError when the blob is gone."""
+        return os.open(f"{self._folder(blob_id)}/{blob_id.hex()}", os.O_RDONLY)
+
+    def link(self, blob_id: bytes) -> Path:
+        """Another name for a blob, under tmp/, that stays when the blob is deleted."""
+        link = Path(f"{self._tmp}/link-{blob_id.hex()}-{secrets.token_hex(4)}")
+        link.hardlink_to(f"{self._folder(blob_id)}/{blob_id.hex()}")
+        return link
+
+    def create_temp(self, blob_id: bytes) -> int:
+        """A descriptor for writing a new blob; the file is read-only to all who open it later."""
+        return os.open(f"{self._tmp}/{blob_id.hex()}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+
+    def publish(self, blob_id: bytes) -> None:
+        """Move a written and synced blob to its place, durably."""
+        folder = self._folder(blob_id)
+        name = blob_id.hex()
+        Path(f"{self._tmp}/{name}").rename(f"{folder}/{name}")
+        sync_folder(folder)
+
+    def discard(self, blob_ids: Iterable[bytes]) -> None:
+        """Unlink blobs, published or not; those that are gone already don't matter."""
+        for blob_id in blob_ids:
+            name = blob_id.hex()
+            for path in (f"{self._folder(blob_id)}/{name}", f"{self._tmp}/{name}"):
+                with contextlib.suppress(FileNotFoundError):
+                    Path(path).unlink()
+
+
+class BlobWriter:
+    """One body on its way into a blob; each method is called by one worker thread at a time."""
+
+    def __init__(self, folder: BlobFolder, intake: Intake | None) -> None:
+        self._folder = folder
+        self._intake = intake
+        self._id = folder.new_id()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._size = 0
+        self._fd = -1
+
+    def write(self, chunks: list[bytes]) -> None:
+        """Take the next bytes. Raises StoreFull."""
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if not data:
+            return
+        self._md5.update(data)
+        if self._intake is not None:
+            self._intake.update(data)
+        self._size += len(data)
+        try:
+            self._append(data)
+        except OSError as error:
+            raise _refusal(error) from error
+
+    def _append(self, data: bytes) -> None:
+        if self._fd < 0:
+            self._fd = self._folder.create_temp(self._id)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def finish(self, chunks: list[bytes]) -> Blob:
+        """Take the last bytes, let the intake judge, and make the blob durable. Raises StoreFull."""
+        self.write(chunks)
+        md5_hex = self._md5.hexdigest()
+        checksums = self._intake.finish(self._size, md5_hex) if self._intake is not None else {}
+        try:
+            self._append(b"")  # an empty body has a blob too
+            os.fsync(self._fd)
+            self._close()
+            self._folder.publish(self._id)
+        except OSError as error:
+            raise _refusal(error) from error
+        return Blob(self._id, self._size, md5_hex, checksums)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self._close()
+        self._folder.discard([self._id])
+
+
+def _refusal(error: OSError) -> Exception:
+    return StoreFull("The disk is full.") if error.errno in _FULL else error

@@ -1,0 +1,123 @@
+"""Processes that store objects are killed with SIGKILL; what they were told is stored must be there, and whole."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import signal
+import sqlite3
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import defaultdict
+from pathlib import Path
+
+from tests.faults.putting_child import body_for
+
+from transom.target.store.local import LocalStore
+
+CHILD = str(Path(__file__).with_name("putting_child.py"))
+
+
+class Said:
+    """What a child said: for each key, the last word about it."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, str] = {}
+        self.counts: defaultdict[str, int] = defaultdict(int)
+
+    async def listen(self, child: Process, until_stored: int | None = None) -> None:
+        assert child.stdout is not None
+        while line := await child.stdout.readline():
+            if not line.endswith(b"\n"):
+                return
+            word, key = line.decode().split()
+            self.last[key] = word
+            self.counts[word] += 1
+            if until_stored is not None and self.counts["stored"] >= until_stored:
+                return
+
+    def keys(self, *words: str) -> set[str]:
+        return {key for key, word in self.last.items() if word in words}
+
+
+async def start(root: Path, name: str) -> Process:
+    return await asyncio.create_subprocess_exec(sys.executable, CHILD, str(root), name, stdout=PIPE)
+
+
+async def kill(child: Process, said: Said) -> None:
+    child.send_signal(signal.SIGKILL)
+    await said.listen(child)
+    assert await child.wait() == -signal.SIGKILL
+
+
+async def make(root: Path) -> None:
+    store = LocalStore.at(root)
+    await store.create_bucket("b", owner="o")
+    await store.close()
+
+
+async def listed(store: LocalStore) -> set[str]:
+    found: set[str] = set()
+    after: str | None = ""
+    while after is not None:
+        page = await store.list_objects("b", after=after)
+        found |= {info.key for info in page.objects}
+        after = page.next_after
+    return found
+
+
+async def check(root: Path, said: Said) -> None:
+    """Reopen the folder and compare it with what the children said."""
+    store = LocalStore.at(root)
+    try:
+        found = await listed(store)
+        assert said.keys("stored") <= found
+        assert found <= said.keys("stored", "began", "deleting")  # under way when killed: in or out, but whole
+        for key in found:
+            await check_whole(store, key)
+    finally:
+        await store.close()
+    assert not list((root / "tmp").iterdir())
+    assert {path.name for path in (root / "blobs").glob("*/*/*")} == named_blobs(root)
+
+
+async def check_whole(store: LocalStore, key: str) -> None:
+    reader = await store.open("b", key)
+    try:
+        data = b"".join([chunk async for chunk in reader.chunks()])
+    finally:
+        reader.close()
+    assert data == body_for(key)
+    if not reader.info.parts:
+        assert reader.info.etag == hashlib.md5(data).hexdigest()
+
+
+def named_blobs(root: Path) -> set[str]:
+    db = sqlite3.connect(root / "index.sqlite")
+    try:
+        return {row[0].hex() for row in db.execute("SELECT id FROM blobs")}
+    finally:
+        db.close()
+
+
+async def test_what_was_acknowledged_survives_kills_again_and_again(tmp_path: Path) -> None:
+    await make(tmp_path)
+    said = Said()
+    for round_, stored in enumerate((20, 300, 900)):
+        child = await start(tmp_path, f"round{round_}")
+        await said.listen(child, until_stored=stored)
+        await kill(child, said)
+        await check(tmp_path, said)
+    assert said.counts["deleted"]
+
+
+async def test_a_process_goes_on_when_another_is_killed(tmp_path: Path) -> None:
+    await make(tmp_path)
+    said = Said()
+    first, second = await start(tmp_path, "first"), await start(tmp_path, "second")
+    await asyncio.gather(Said.listen(said, first, until_stored=100), Said.listen(said, second, until_stored=100))
+    await kill(first, said)
+    before = said.counts["stored"]
+    await said.listen(second, until_stored=before + 200)
+    await kill(second, said)
+    await check(tmp_path, said)

@@ -1,0 +1,86 @@
+"""Transformers that fail: before, during and instead of their output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from transom.plugins import Context, Reject, Skip, Transformer
+
+_PIECE_SIZE = 64 * 1024
+
+
+class MessageArgs(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    message: str = Field(default="as asked", json_schema_extra={"first": True})
+
+
+class Fail(Transformer):
+    """Raises RuntimeError before any output."""
+
+    name = "fail"
+    Args = MessageArgs
+
+    def transform(self, data: bytes, context: Context) -> bytes:
+        raise RuntimeError(context.args.message)
+
+
+class FailLateArgs(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n: int = Field(default=1024, ge=0, json_schema_extra={"first": True})
+    message: str = "late, as asked"
+
+
+class FailLate(Transformer):
+    """Puts out `n` bytes of "x", then raises RuntimeError."""
+
+    name = "fail_late"
+    Args = FailLateArgs
+
+    def transform_stream(self, chunks: Iterable[bytes], context: Context) -> Iterator[bytes]:
+        left = context.args.n
+        while left:
+            size = min(left, _PIECE_SIZE)
+            yield b"x" * size
+            left -= size
+        raise RuntimeError(context.args.message)
+
+
+class CrashArgs(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    status: int = Field(default=70, ge=0, le=255, json_schema_extra={"first": True})
+
+
+class Crash(Transformer):
+    """Ends the process it runs in, at once."""
+
+    name = "crash"
+    Args = CrashArgs
+
+    def transform(self, data: bytes, context: Context) -> bytes:
+        os._exit(context.args.status)
+
+
+class SkipIt(Transformer):
+    """Leaves every object out."""
+
+    name = "skip"
+    Args = MessageArgs
+
+    def transform_stream(self, chunks: Iterable[bytes], context: Context) -> Iterator[bytes]:
+        raise Skip(context.args.message)
+
+
+class RejectIt(Transformer):
+    """Rejects every object."""
+
+    name = "reject"
+    Args = MessageArgs
+
+    def transform(self, data: bytes, context: Context) -> bytes:
+        raise Reject(context.args.message)

@@ -1,0 +1,180 @@
+"""A real HTTP server on an ephemeral port with the management REST and GetObject, as the client sees them.
+
+It keeps ETLs and views in dicts and checks SigV4 by its own few lines, from the AWS description of the scheme.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+ACCESS_KEY, SECRET_KEY = "AKIATEST", "secret/with+signs"
+API = "/-/api/v1"
+PLUGINS = {
+    "plugins": [
+        {
+            "name": "image",
+            "version": "2",
+            "distribution": "transom",
+            "deterministic": True,
+            "releases_gil": True,
+            "extension": None,
+            "args_schema": {
+                "properties": {
+                    "width": {
+                        "anyOf": [{"type": "integer"}, {"type": "null"}],
+                        "default": 224,
+                        "description": "Pixels.",
+                    },
+                    "format": {"enum": ["webp", "png"]},
+                },
+                "required": ["format"],
+            },
+            "doc": "Resize [bold] images.\n\nMore of it.",
+            "a field of a newer server": 1,
+        },
+        {"name": "md5", "args_schema": {}, "doc": ""},
+    ],
+    "missing": {"speech": "no module named whisper"},
+}
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+class StandIn(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.etls: dict[str, dict[str, Any]] = {}
+        self.views: dict[str, dict[str, Any]] = {}
+        self.objects: dict[str, bytes] = {"/photos/dir/cat one.txt": b"meow\n" * 1000}
+        self.queries: list[dict[str, str]] = []  # of object requests
+        self.raw_answer: bytes | None = None  # sent instead of any answer
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: StandIn
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def _answer(self) -> None:
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path, _, query = self.path.partition("?")
+        if self.server.raw_answer is not None:
+            self.wfile.write(self.server.raw_answer)
+            self.close_connection = True
+            return
+        try:
+            if path == "/-/health":
+                self._json(200, {"status": "ok"})
+                return
+            self._check_signature(path, query)
+            if path.startswith(API):
+                self._json(*self._rest(path.removeprefix(API).strip("/").split("/")))
+            else:
+                self._object(unquote(path), dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))))
+        except Refusal as refusal:
+            if path.startswith(API) and refusal.status != 403:
+                self._json(refusal.status, {"code": refusal.code, "message": refusal.message, "request_id": "R1"})
+            else:
+                text = f"<Error><Code>{refusal.code}</Code><Message>{refusal.message}</Message></Error>"
+                self._send(refusal.status, text.encode(), "application/xml")
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815
+
+    def _json(self, status: int, value: object) -> None:
+        self._send(status, b"" if status == 204 else json.dumps(value).encode(), "application/json")
+
+    def _send(self, status: int, body: bytes, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _object(self, path: str, query: dict[str, str]) -> None:
+        self.server.queries.append(query)
+        if path not in self.server.objects:
+            raise Refusal(404, "NoSuchKey", "The specified key does not exist.")
+        body = self.server.objects[path]
+        for stage in filter(None, query.get("etl", "").split(">>")):
+            if stage == "upper":
+                body = body.upper()
+            elif stage == "args":
+                body = query.get("etl_args", "none").encode()
+            else:
+                raise Refusal(400, "InvalidArgument", f"no ETL named {stage!r}")
+        self._send(200, body, "text/plain" if path.endswith(".txt") else "application/octet-stream")
+
+    def _rest(self, parts: list[str]) -> tuple[int, object]:
+        kind, names = parts[0], [unquote(part) for part in parts[1:]]
+        if kind == "plugins":
+            return 200, PLUGINS
+        if kind == "openapi.json":
+            return 200, {"openapi": "3.1.0"}
+        records = {"etls": self.server.etls, "views": self.server.views}[kind]
+        if not names:
+            return 200, {kind: list(records.values())}
+        name = names[0]
+        if self.command == "PUT":
+            return self._put(kind, records, name)
+        if name not in records:
+            raise Refusal(404, "Missing", f"nothing named {name!r}")
+        if self.command == "DELETE":
+            del records[name]
+            return 204, None
+        if self.command == "POST":
+            records[name]["state"] = {"start": "running", "stop": "stopped"}[names[1]]
+        return 200, records[name]
+
+    def _put(self, kind: str, records: dict[str, dict[str, Any]], name: str) -> tuple[int, object]:
+        body = json.loads(self.body)
+        if kind == "etls" and body["plugin"] not in ("image", "md5"):
+            raise Refusal(400, "InvalidArgument", f"no transformer named {body['plugin']!r}")
+        new = name not in records
+        own = {"state": "running", "kind": "explicit", "revision": 1} if kind == "etls" else {}
+        records[name] = {"name": name, **body, **own, "owner": "root"}
+        return (201 if new else 200), records[name]
+
+    def _check_signature(self, path: str, query: str) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        if not headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 "):
+            raise Refusal(403, "AccessDenied", "unsigned")
+        fields = dict(item.strip().split("=", 1) for item in headers["authorization"][17:].split(","))
+        access_key, *scope = fields["Credential"].split("/")
+        signed = fields["SignedHeaders"].split(";")
+        payload_hash = headers["x-amz-content-sha256"]
+        if hashlib.sha256(self.body).hexdigest() != payload_hash:
+            raise Refusal(403, "XAmzContentSHA256Mismatch", "the body is not what was signed")
+        lines = [
+            self.command,
+            path,
+            "&".join(sorted(part if "=" in part else part + "=" for part in query.split("&") if part)),
+        ]
+        lines += [f"{name}:{' '.join(headers[name].split())}" for name in signed]
+        lines += ["", fields["SignedHeaders"], payload_hash]
+        digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        to_sign = "\n".join(["AWS4-HMAC-SHA256", headers["x-amz-date"], "/".join(scope), digest])
+        key = b"AWS4" + SECRET_KEY.encode()
+        for part in scope:
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        expected = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
+        if access_key != ACCESS_KEY or scope[2:] != ["s3", "aws4_request"] or expected != fields["Signature"]:
+            raise Refusal(403, "SignatureDoesNotMatch", "The signature does not match.")
