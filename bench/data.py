@@ -70,7 +70,8 @@ def random_blobs(size: int, count: int, seed: int) -> Sequence[Blob]:
     return [Blob(pool, STRIDE * index, size) for index in range(count)]
 
 
-def photo_blobs(width: int, height: int, count: int, seed: int) -> list[Blob]:
+@lru_cache(maxsize=2)
+def photo_blobs(width: int, height: int, count: int, seed: int) -> Sequence[Blob]:
     """`count` JPEG photos, pairwise different bytes: a few patterns, each with a comment that numbers it."""
     patterns = photos(width, height, min(count, PHOTO_PATTERNS), seed)
     blobs = []

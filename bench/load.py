@@ -50,7 +50,10 @@ class Load:
         self._finished = asyncio.Event()
 
     async def run(self) -> None:
-        """Return when every lane has ended. An exception out of `next_request` or `observe` ends the run."""
+        """Return when every lane has ended. An exception out of `next_request` or `observe` ends the run.
+
+        Connections stay open, so that a second run starts on warm ones; `close` closes them.
+        """
         loop = asyncio.get_running_loop()
         failure: list[BaseException] = []
 
@@ -60,6 +63,7 @@ class Load:
             self._finished.set()
 
         loop.set_exception_handler(stop)
+        self._finished.clear()
         self._working = len(self._lanes)
         for lane in self._lanes:
             lane.proceed()
@@ -69,10 +73,14 @@ class Load:
         finally:
             watch.cancel()
             loop.set_exception_handler(None)
-            for lane in self._lanes:
-                lane.close()
         if failure:
+            self.close()
             raise failure[0]
+
+    def close(self) -> None:
+        """Close all connections."""
+        for lane in self._lanes:
+            lane.close()
 
     def ended(self) -> None:
         """Note that a lane has ended."""

@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 
 from transom.bench.load import Load
-from transom.bench.mix import Request, Workload, deletes, reads, writes
+from transom.bench.mix import BY_HAND, Request, Workload, deletes, reads, stages, writes
 from transom.bench.report import Report, WorkerResult, merge
 from transom.bench.wire import Wire
 from transom.bench.worker import TICK_S, Pace, error_code, worker_main
@@ -87,17 +87,36 @@ class Bench:
         self._send([requests[index] for index in written], observe)
         return bad
 
-    def send_all(self, requests: Sequence[Request], *, allowed: tuple[int, ...] = ()) -> None:
-        """Send each once; raises BenchError for the first that fails."""
+    def rehearse(self) -> int:
+        """Send each request of the mix once, from this process; return how many answers were wrong, where that can be
+        known. Raises BenchError for one that fails."""
+        knows = not (self.workload.etl and set(stages(self.workload.does or self.workload.etl)) - set(BY_HAND))
+        blobs = self.workload.blobs()
+        wrong = 0
+        for op in self.workload.mix:
+            if op == "put":
+                self.send_all(writes(self.workload, blobs))
+                wrong += self.unread(range(self.workload.objects))
+            else:
+                requests = reads(self.workload, blobs if knows or op == "get" else None, op=op)
+                wrong += self.send_all(requests)
+        return wrong
+
+    def send_all(self, requests: Sequence[Request], *, allowed: tuple[int, ...] = ()) -> int:
+        """Send each once; return how many answers were not the expected. Raises BenchError for the first that fails."""
         problems: list[str] = []
+        wrong = 0
 
         def observe(request: Request, wire: Wire) -> None:
+            nonlocal wrong
+            wrong += not wire.matches
             if not wire.succeeded and (wire.failure or wire.status not in allowed):
                 problems.append(f"{request.method} {request.path}: {error_code(wire)}")
 
         self._send(requests, observe, problems)
         if problems:
             raise BenchError(problems[0])
+        return wrong
 
     def _send(
         self, requests: Sequence[Request], observe: Callable[[Request, Wire], None], problems: Sequence[str] = ()
@@ -105,7 +124,7 @@ class Bench:
         rest = iter(requests)
 
         async def run() -> None:
-            await Load(
+            load = Load(
                 self.workload.endpoint,
                 self.workload.credentials,
                 lambda: None if problems else next(rest, None),
@@ -113,7 +132,9 @@ class Bench:
                 concurrency=max(1, min(SETUP_CONCURRENCY, len(requests))),
                 timeout_s=self.pace.timeout_s,
                 insecure=self.pace.insecure,
-            ).run()
+            )
+            await load.run()
+            load.close()
 
         uvloop.run(run())
 

@@ -92,6 +92,7 @@ class Wire(asyncio.BufferedProtocol):
         self._keep = keep
         self._step = self._read_head
         self.failure = ""
+        self.matches = True
         self.reusable = False
         self.status = 0
         self.started_s = started_s or time.perf_counter()

@@ -11,6 +11,7 @@ import re
 import signal
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -61,7 +62,8 @@ def etag_differs(request: Request, wire: Wire) -> bool:
 
 
 class Worker:
-    """Counts one process's answers; a request started before the measuring began doesn't count."""
+    """Counts one process's answers. The warm-up is a run of its own, ended before the measured one begins: no request
+    is under way at either end, so that none is counted whose work lies partly outside."""
 
     def __init__(self, workload: Workload, pace: Pace, number: int) -> None:
         self.workload = workload
@@ -72,9 +74,9 @@ class Worker:
         self.left: float = float("inf")
         self.quota: float = float("inf") if pace.count is None else pace.share(pace.count, number)
         self.concurrency = max(1, pace.share(pace.concurrency, number))
-        self.started_s = float("inf")
+        self.started_s = 0.0
         self.finished_s = 0.0
-        self.stopping = False
+        self.stopping = self.told_to_stop = False
 
     def next_request(self) -> Request | None:
         """The next request until time or count is up."""
@@ -87,8 +89,6 @@ class Worker:
         """Count one answer."""
         if request.op == "put" and wire.succeeded:
             self.written.add(request.index)
-        if wire.started_s < self.started_s:
-            return
         self.finished_s = wire.finished_s
         tally = self.tallies[request.op]
         if not wire.succeeded:
@@ -110,13 +110,11 @@ class Worker:
             timeout_s=self.pace.timeout_s,
             insecure=self.pace.insecure,
         )
-        if not self.pace.warmup_s:
-            self._begin()
-        clock = asyncio.create_task(self._clock(pipe))
-        try:
-            await load.run()
-        finally:
-            clock.cancel()
+        if self.pace.warmup_s:
+            await self._phase(load, pipe, self.pace.warmup_s, float("inf"))
+            self.tallies.clear()
+        await self._phase(load, pipe, self.pace.duration_s or float("inf"), self.quota)
+        load.close()
         return WorkerResult(
             started_s=self.started_s,
             finished_s=max(self.finished_s, self.started_s),
@@ -124,20 +122,29 @@ class Worker:
             written=frozenset(self.written),
         )
 
-    async def _clock(self, pipe: Connection) -> None:
-        """Start measuring after the warm-up, stop at the duration, and tell the parent how it goes."""
-        if self.pace.warmup_s:
-            await asyncio.sleep(self.pace.warmup_s)
-            self._begin()
-        stop_s = self.started_s + (self.pace.duration_s or float("inf"))
+    async def _phase(self, load: Load, pipe: Connection, duration_s: float, quota: float) -> None:
+        """Send load until time or quota is up and the last answer is in."""
+        if self.told_to_stop:
+            return
+        self.left = quota
+        self.stopping = False
+        self.started_s = time.perf_counter()
+        clock = asyncio.create_task(self._clock(pipe, self.started_s + duration_s))
+        try:
+            await load.run()
+        finally:
+            clock.cancel()
+
+    async def _clock(self, pipe: Connection, stop_s: float) -> None:
+        """Stop at the given time or when the parent says so, and tell the parent how it goes."""
         while not self.stopping:
             await asyncio.sleep(max(0.0, min(TICK_S, stop_s - time.perf_counter())))
-            pipe.send(("tick", self.progress()))
-            self.stopping = time.perf_counter() >= stop_s or pipe.poll()
-
-    def _begin(self) -> None:
-        self.left = self.quota
-        self.started_s = time.perf_counter()
+            try:
+                pipe.send(("tick", self.progress()))
+                self.told_to_stop = pipe.poll()
+            except OSError:  # the parent is gone
+                self.told_to_stop = True
+            self.stopping = self.told_to_stop or time.perf_counter() >= stop_s
 
     def progress(self) -> tuple[int, int, int]:
         """Requests done, bytes moved and requests failed so far."""
@@ -165,4 +172,5 @@ def worker_main(workload: Workload, pace: Pace, number: int, pipe: Connection) -
         return
     except Exception as error:  # the parent raises it
         message = ("failed", f"{type(error).__name__}: {error}")
-    pipe.send(message)
+    with suppress(OSError):
+        pipe.send(message)

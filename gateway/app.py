@@ -25,7 +25,7 @@ from transom.s3compat.operations import GetObject, HeadObject, Operation, parse
 from transom.s3compat.reply import Reply
 from transom.s3compat.request import HttpRequest
 from transom.target.errors import TargetError
-from transom.target.respond import UnfinishedBodyError, respond
+from transom.target.respond import UnfinishedBodyError, lifespan, respond
 
 _log = structlog.get_logger("transom.gateway")
 _INTERNAL = "/-/"
@@ -167,8 +167,8 @@ def build_app(s3: S3App, admin: ASGIApp, health: Mapping[str, object]) -> ASGIAp
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            raise NotImplementedError("the parts live as long as their process, not as the server's lifespan")
-        if scope["path"].startswith(_INTERNAL):
+            await lifespan(receive, send)
+        elif scope["path"].startswith(_INTERNAL):
             await router(scope, receive, send)
         else:
             await s3(scope, receive, send)

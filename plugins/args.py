@@ -216,6 +216,10 @@ def _plain(value: object) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((_plain(item) for item in value), key=_dump)
+    return _plain_leaf(value)
+
+
+def _plain_leaf(value: object) -> Any:
     if isinstance(value, SecretStr | SecretBytes):
         secret = value.get_secret_value()
         raw = secret.encode() if isinstance(secret, str) else secret

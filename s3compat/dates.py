@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_tz
 
-_BASIC_ISO = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z")
+_BASIC_ISO = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -31,8 +31,12 @@ def parse_http_date(text: str) -> float | None:
 
 def iso_date(seconds: float) -> str:
     """Return a date as S3's XML carries it: '2009-10-12T17:50:30.000Z'."""
-    whole = int(seconds // 1)
-    return f"{_iso_second(whole)}.{int((seconds - whole) * 1000):03d}Z"
+    return iso_date_of_ns(round(seconds * 1000) * 1_000_000)
+
+
+def iso_date_of_ns(nanoseconds: int) -> str:
+    """Return the same of a time in nanoseconds, without a float's rounding."""
+    return f"{_iso_second(nanoseconds // 1_000_000_000)}.{nanoseconds // 1_000_000 % 1000:03d}Z"
 
 
 @functools.lru_cache(maxsize=4096)

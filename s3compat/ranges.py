@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from transom.s3compat.errors import S3Error
 
-_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,20})\s*-\s*(\d{0,20})\s*", re.IGNORECASE)
-_COPY_RANGE = re.compile(r"bytes=(\d{1,20})-(\d{1,20})")
+_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,20})\s*-\s*(\d{0,20})\s*", re.IGNORECASE | re.ASCII)
+_COPY_RANGE = re.compile(r"bytes=(\d{1,20})-(\d{1,20})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from transom.s3compat import tokens
 from transom.s3compat.acl import AccessControlPolicy, Grant
-from transom.s3compat.dates import iso_date
+from transom.s3compat.dates import iso_date_of_ns as _date
 from transom.s3compat.described import BucketLike, ObjectLike, PartLike, UploadLike
 from transom.s3compat.errors import S3Error
 from transom.s3compat.operations.bodies import DoomedObject
@@ -25,8 +25,6 @@ from transom.s3compat.operations.types import (
     ListParts,
 )
 from transom.s3compat.xml import XSI, to_xml
-
-_NS = 1_000_000_000
 
 Entry = dict[str, Any]
 
@@ -44,10 +42,6 @@ def _encoder(op: Listing | ListParts) -> Callable[[str], str]:
 
 def _owner(name: str) -> Entry:
     return {"ID": name, "DisplayName": name}
-
-
-def _date(nanoseconds: int) -> str:
-    return iso_date(nanoseconds / _NS)
 
 
 def _checksums(checksums: Mapping[str, str], kind: str = "") -> Entry:

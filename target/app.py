@@ -14,7 +14,7 @@ from transom.s3compat.reply import Reply
 from transom.target.answer import Ask, answer
 from transom.target.errors import TargetError
 from transom.target.etl.plan import Plan
-from transom.target.respond import UnfinishedBodyError, respond
+from transom.target.respond import UnfinishedBodyError, lifespan, respond
 from transom.target.service import Target
 
 REQUEST_ID = "x-amz-request-id"
@@ -35,7 +35,7 @@ class TargetApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await lifespan(receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         started = time.perf_counter()
@@ -100,10 +100,3 @@ class TargetApp:
             checksums=headers.get(CHECKSUM_MODE, "").upper() == "ENABLED",
         )
 
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": message["type"] + ".complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

@@ -39,6 +39,15 @@ async def respond(reply: Reply, scope: Scope, receive: Receive, send: Send) -> i
     return await _stream(body, length, receive, send)
 
 
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Agree to the server's start and end: an app's parts live as long as their process, which closes them."""
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
 async def _stream(body: AsyncIterator[bytes], length: int | None, receive: Receive, send: Send) -> int:
     sent = 0
     gone = asyncio.ensure_future(_disconnected(receive))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transom.bench.peers.process import ACCESS_KEY, SECRET_KEY, Peer, PeerError, server
 
+COMMAND = "from transom.cli.main import main; main()"  # the script of this very environment, installed or not
 LISTENING = re.compile(r"^transom: listening on (http\S+)", re.MULTILINE)
 
 
@@ -25,7 +26,7 @@ def transom(
     """`transom serve` over `work`/data; `options` are further ones of that command."""
     work.mkdir(parents=True, exist_ok=True)
     log = work / "transom.log"
-    argv = [sys.executable, "-m", "transom.cli.main", "serve", str(work / "data"), "--port", "0"]
+    argv = [sys.executable, "-c", COMMAND, "serve", str(work / "data"), "--port", "0"]
     argv += ["--server", http_server, "--processes", str(processes), *options]
     env = {"TRANSOM_ACCESS_KEY": ACCESS_KEY, "TRANSOM_SECRET_KEY": SECRET_KEY, "PYTHONUNBUFFERED": "1"}
     name = f"transom-{http_server}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from transom.bench.mix import Workload
@@ -100,17 +100,6 @@ def bench_of(case: Case, peer: Peer, settings: Settings) -> Bench:
     return Bench(workload, pace)
 
 
-def first_pass(bench: Bench) -> None:
-    """Ask for each object once, verified where that is possible: warms caches, and no wrong answer gets a figure."""
-    verify = not (bench.workload.etl and not bench.workload.does)
-    workload = replace(bench.workload, verify=verify)
-    pace = replace(bench.pace, duration_s=None, count=workload.objects, warmup_s=0.0)
-    report = Bench(workload, pace, own_bucket=False).measure()
-    if report.corrupt or report.failed:
-        errors = {code: count for op in report.ops.values() for code, count in op.errors.items()}
-        raise BenchError(f"{report.corrupt} wrong answers, errors {errors}")
-
-
 def add(figures: Figures, report: Report) -> None:
     """Note one round."""
     figures.ops_per_s.append(report.ops_per_s())
@@ -137,7 +126,9 @@ def compare(
                 bench = bench_of(case, peers[name], settings)
                 try:
                     stack.enter_context(bench.prepared())
-                    first_pass(bench)
+                    wrong = bench.rehearse()  # warms caches, and no wrong answer gets a figure
+                    if wrong:
+                        raise BenchError(f"{wrong} wrong answers")  # noqa: TRY301 - it is one of those handled below
                     benches[case.name, name] = bench
                 except BenchError as error:
                     figures.error = str(error)

@@ -143,14 +143,20 @@ def encoding_type(query: Query) -> str:
     return value
 
 
-def payload_length(request: HttpRequest) -> int:
-    """Return how long the payload will be, its framing not counted, as S3 demands to be told in advance."""
+def payload_length(request: HttpRequest) -> int | None:
+    """Return how long the payload will be, its framing not counted; None where HTTP's own chunks leave it open.
+
+    S3 demands to be told in advance; clients that can't tell are served all the same.
+    """
     name = "x-amz-decoded-content-length"
     text = request.headers.get(name)
     if text is None:
         name = "content-length"
         text = request.headers.get(name)
-        if text is None or request.headers.get("x-amz-content-sha256", "").startswith("STREAMING-"):
+        framed = request.headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
+        if text is None and not framed and request.headers.get("transfer-encoding", "").lower() == "chunked":
+            return None
+        if text is None or framed:
             raise S3Error("MissingContentLength")
     if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
         raise invalid(name, text)
@@ -183,7 +189,9 @@ def new_attributes(headers: Mapping[str, str]) -> NewAttributes:
     """Read what a write says of its object beside the bytes."""
     content = {name: headers[name] for name in CONTENT_HEADERS if headers.get(name)}
     if "content-encoding" in content:
-        kept = [each for each in map(str.strip, content["content-encoding"].split(",")) if each != "aws-chunked"]
+        kept = [
+            each for each in map(str.strip, content["content-encoding"].split(",")) if each not in ("", "aws-chunked")
+        ]
         content["content-encoding"] = ", ".join(kept)
         if not kept:
             del content["content-encoding"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import runpy
 import signal
 import sqlite3
 import sys
@@ -11,11 +12,10 @@ from asyncio.subprocess import PIPE, Process
 from collections import defaultdict
 from pathlib import Path
 
-from tests.faults.putting_child import body_for
-
 from transom.target.store.local import LocalStore
 
 CHILD = str(Path(__file__).with_name("putting_child.py"))
+body_for = runpy.run_path(CHILD)["body_for"]
 
 
 class Said:
@@ -115,7 +115,7 @@ async def test_a_process_goes_on_when_another_is_killed(tmp_path: Path) -> None:
     await make(tmp_path)
     said = Said()
     first, second = await start(tmp_path, "first"), await start(tmp_path, "second")
-    await asyncio.gather(Said.listen(said, first, until_stored=100), Said.listen(said, second, until_stored=100))
+    await asyncio.gather(said.listen(first, until_stored=100), said.listen(second, until_stored=100))
     await kill(first, said)
     before = said.counts["stored"]
     await said.listen(second, until_stored=before + 200)

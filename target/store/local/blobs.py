@@ -40,12 +40,10 @@ def epoch_of(blob_id: bytes) -> int:
 
 
 def make_epoch(root: Path, epoch: int) -> None:
-    """Make the folders of a new epoch, durably."""
+    """Make the folder of a new epoch, durably."""
     folder = root / "blobs" / f"{epoch:08x}"
     folder.mkdir(parents=True, exist_ok=True)
-    for byte in range(256):
-        (folder / f"{byte:02x}").mkdir(exist_ok=True)
-    for made in (folder, folder.parent, root):
+    for made in (folder.parent, root):
         sync_folder(str(made))
 
 
@@ -92,7 +90,13 @@ class BlobFolder:
         """Move a written and synced blob to its place, durably."""
         folder = self._folder(blob_id)
         name = blob_id.hex()
-        Path(f"{self._tmp}/{name}").rename(f"{folder}/{name}")
+        temp, path = Path(f"{self._tmp}/{name}"), f"{folder}/{name}"
+        try:
+            temp.rename(path)
+        except FileNotFoundError:  # the first blob of its folder
+            Path(folder).mkdir(exist_ok=True)
+            sync_folder(f"{self._blobs}/{blob_id[:4].hex()}")
+            temp.rename(path)
         sync_folder(folder)
 
     def discard(self, blob_ids: Iterable[bytes]) -> None:

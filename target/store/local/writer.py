@@ -132,30 +132,23 @@ class IndexWriter:
     def _commit(self, db: sqlite3.Connection, group: list[_Request]) -> list[bytes]:
         """Apply a group in one transaction; returns the blobs to unlink."""
         retired: list[bytes] = []
+        certain = True  # that a failure means nothing was committed
         try:
             db.execute("BEGIN IMMEDIATE")
             self._forget_unlinked(db)
             now_ns = time.time_ns()
             for request in group:
                 retired += self._attempt(db, request, now_ns)
+            certain = False
             db.execute("COMMIT")
         except Exception as error:
             _log.exception("the index could not be written")
             retired.clear()
-            self._roll_back(db, group, error)
+            _roll_back(db, group, error, certain=certain or _code(error) == sqlite3.SQLITE_FULL)
         for request in group:
             if request.error is not None and not request.in_doubt:
                 retired.extend(request.adopts)
         return retired
-
-    def _roll_back(self, db: sqlite3.Connection, group: list[_Request], error: Exception) -> None:
-        """Fail a whole group. After an I/O error in the commit itself only the next start's sweep can tell."""
-        certain = db.in_transaction or _code(error) == sqlite3.SQLITE_FULL
-        with contextlib.suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        for request in group:
-            request.error = request.error or _refusal(error)
-            request.in_doubt = not certain
 
     def _attempt(self, db: sqlite3.Connection, request: _Request, now_ns: int) -> list[bytes]:
         """Apply one change in a savepoint; only a broken transaction escapes."""
@@ -211,6 +204,15 @@ def _resolve(requests: list[_Request]) -> None:
             request.future.set_exception(request.error)
         else:
             request.future.set_result(request.result)
+
+
+def _roll_back(db: sqlite3.Connection, group: list[_Request], error: Exception, *, certain: bool) -> None:
+    """Fail a whole group. After an I/O error in the commit itself only the next start's sweep can tell."""
+    with contextlib.suppress(sqlite3.Error):
+        db.execute("ROLLBACK")
+    for request in group:
+        request.error = request.error or _refusal(error)
+        request.in_doubt = not certain
 
 
 def _refusal(error: Exception) -> Exception:

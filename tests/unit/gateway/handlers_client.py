@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -57,6 +57,7 @@ class Client:
     store: Store
     owner: str = "alice"
     pieces_taken: int = 0
+    during_body: Callable[[], Awaitable[object]] | None = None  # runs once, when the body is first asked for
 
     def as_(self, owner: str) -> Client:
         return Client(self.store, owner)
@@ -78,6 +79,9 @@ class Client:
 
         async def receive() -> bytes | None:
             self.pieces_taken += 1
+            if self.during_body is not None:
+                interrupt, self.during_body = self.during_body, None
+                await interrupt()
             return next(waiting, None)
 
         query_string = query if isinstance(query, str) else urlencode(query)

@@ -1,4 +1,4 @@
-"""Requests signed by the real botocore, in the form that s3compat reads; and aws-chunked bodies signed chunk by chunk."""
+"""Requests signed by the real botocore, as s3compat reads them; and aws-chunked bodies signed chunk by chunk."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ def refused(request: HttpRequest, now: float | None = None) -> S3Error:
 # --- version 4 ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/bucket/key", "/bucket/a%20b%2Bc", "/bucket?list-type=2&prefix=a%2Fb", "/bucket/k?etl=md5"])
+@pytest.mark.parametrize(
+    "path", ["/bucket/key", "/bucket/a%20b%2Bc", "/bucket?list-type=2&prefix=a%2Fb", "/bucket/k?etl=md5"]
+)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
 def test_a_v4_url_is_accepted_until_it_expires(method: str, path: str) -> None:
     before = int(time.time())
