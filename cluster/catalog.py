@@ -1,6 +1,6 @@
 """The catalog: ETLs, views and circuits in one SQLite file that every process on the machine shares.
 
-Reading it on the request path is `snapshot`: one PRAGMA while nothing changes. It checks no permissions and doesn't
+Reading it on the request path is `snapshot`: a look at a shared stamp while nothing changes. It checks no permissions and doesn't
 know which transformers or buckets exist.
 """
 
@@ -34,6 +34,7 @@ from transom.cluster.records import (
     check_state,
     check_view,
 )
+from transom.cluster.stamp import Stamp
 
 BUSY_TIMEOUT_S = 10.0
 SCHEMA_VERSION = 1
@@ -66,10 +67,10 @@ class Catalog:
     Writes wait for the disk: on an event loop, call them in a thread. `snapshot` doesn't wait for them.
     """
 
-    def __init__(self, reader: sqlite3.Connection, writer: sqlite3.Connection) -> None:
+    def __init__(self, reader: sqlite3.Connection, writer: sqlite3.Connection, stamp: Stamp) -> None:
         # Two connections: a write by this process changes the reader's data_version like anyone else's.
         self._reader, self._writer = reader, writer
-        self._probe = reader.cursor()
+        self._probe, self._stamp = reader.cursor(), stamp
         self._reading, self._writing = threading.Lock(), threading.Lock()
         self._seen: int | None = None
         self._snapshot = Snapshot(0, {}, {}, {})
@@ -83,7 +84,7 @@ class Catalog:
             writer = _connect(path)
             try:
                 _migrate(writer)
-                return cls(_connect(path), writer)
+                return cls(_connect(path), writer, Stamp(path.with_name(path.name + ".stamp")))
             except BaseException:
                 writer.close()
                 raise
@@ -93,11 +94,15 @@ class Catalog:
         with self._writing, self._reading:
             self._writer.close()
             self._reader.close()
+            self._stamp.close()
 
     def snapshot(self) -> Snapshot:
         """The catalog as it is now; the same object as before if nothing changed."""
+        if self._stamp.fresh():
+            return self._snapshot
         with self._reading:
             try:
+                self._stamp.note()
                 ((seen,),) = self._probe.execute("PRAGMA data_version")
                 if seen != self._seen:
                     self._snapshot = self._load()
@@ -238,6 +243,7 @@ class Catalog:
                 if counts:
                     self._writer.execute("UPDATE changes SET version = version + 1")
                 self._writer.execute("COMMIT")
+                self._stamp.renew()
             except BaseException:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")

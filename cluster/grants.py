@@ -25,7 +25,8 @@ SECRET_BYTES = 32
 MAX_QUERY_CHARS = 64 * 1024
 
 _METHODS = frozenset({"GET", "HEAD"})
-_PLAN, _EXPIRES, _PRINCIPAL, _SIGNATURE, _VERSION = "t-plan", "t-exp", "t-principal", "t-sig", "versionId"
+_PLAN, _EXPIRES, _PRINCIPAL, _SIGNATURE = "t-plan", "t-exp", "t-principal", "t-sig"
+_VERSION, _REQUEST = "versionId", "t-request"
 _REQUIRED = frozenset({_PLAN, _EXPIRES, _PRINCIPAL, _SIGNATURE})
 _OVERRIDE_PREFIX = "response-"
 _TAG = b"transom grant 1"
@@ -52,7 +53,7 @@ class Grant:
     """One read that a target may answer.
 
     `plan` is canonical JSON of pipeline, revisions and args; `overrides` are `response-*` parameters in the order
-    sent; `expires_at` is in whole seconds since the epoch.
+    sent; `expires_at` is in whole seconds since the epoch. `request_id` is the gateway's: both write it in their logs.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Grant:
     expires_at: int
     version_id: str = ""
     overrides: tuple[tuple[str, str], ...] = ()
+    request_id: str = ""
 
 
 def expiry(now: float, no_later_than: float | None = None) -> int:
@@ -78,6 +80,8 @@ def sign(grant: Grant, secret: bytes, now: float | None = None) -> str:
     query += [(_EXPIRES, str(grant.expires_at)), (_PRINCIPAL, grant.principal)]
     if grant.version_id:
         query.append((_VERSION, grant.version_id))
+    if grant.request_id:
+        query.append((_REQUEST, grant.request_id))
     query += [*grant.overrides, (_SIGNATURE, _signature(grant, secret))]
     encoded = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
     return f"/{quote(grant.bucket, safe='')}/{quote(grant.key, safe='/')}?{encoded}"
@@ -96,6 +100,7 @@ def verify(method: str, raw_path: str, query_string: str, secret: bytes, now: fl
         expires_at=_parse_time(fields[_EXPIRES]),
         version_id=fields.get(_VERSION, ""),
         overrides=overrides,
+        request_id=fields.get(_REQUEST, ""),
     )
     if not hmac.compare_digest(_signature(grant, secret).encode(), fields[_SIGNATURE].encode()):
         raise GrantInvalid("the signature is not of this request")
@@ -153,6 +158,7 @@ def _check(grant: Grant, now: float) -> None:
 
 def _signature(grant: Grant, secret: bytes) -> str:
     fields = [grant.method, grant.bucket, grant.key, grant.version_id, grant.plan, grant.principal]
+    fields.append(grant.request_id)
     fields += [str(grant.expires_at), str(len(grant.overrides))]
     fields += [text for pair in grant.overrides for text in pair]
     mac = hmac.new(secret, _TAG, hashlib.sha256)
@@ -180,7 +186,7 @@ def _parse_query(query_string: str) -> tuple[dict[str, str], tuple[tuple[str, st
         name, value = _unquote(raw_name), _unquote(raw_value)
         if name.startswith(_OVERRIDE_PREFIX):
             overrides.append((name, value))
-        elif name in fields or name not in {*_REQUIRED, _VERSION}:
+        elif name in fields or name not in {*_REQUIRED, _VERSION, _REQUEST}:
             raise GrantInvalid(f"unexpected parameter {name!r}")
         else:
             fields[name] = value

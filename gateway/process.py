@@ -12,11 +12,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import orjson
 import structlog
 import uvloop
 from starlette.types import ASGIApp
@@ -58,6 +61,7 @@ class Assignment:
     server: Literal["granian", "hypercorn"]
     socket_fd: int
     ready_fd: int
+    supervisor: int
     config: dict[str, Any]
     keys: list[dict[str, Any]]
 
@@ -73,7 +77,7 @@ def main() -> None:
     assignment = Assignment(**json.load(sys.stdin))
     config = Config.model_validate(assignment.config)
     configure_logging(config.server.log_level)
-    if os.getppid() == 1:
+    if os.getppid() != assignment.supervisor:  # it died before that was arranged
         return
     uvloop.run(_serve(assignment, config))
 
@@ -150,22 +154,36 @@ def build_store(folder: Path, config: Config, first_owner: str) -> Store:
 def configure_logging(level: str) -> None:
     """One JSON object a line on stderr, ours and the libraries'."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
     structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
+        processors=[
+            structlog.processors.add_log_level,
+            _timestamp,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=orjson.dumps, default=str),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared)
+        structlog.stdlib.ProcessorFormatter(
+            processor=structlog.processors.JSONRenderer(),
+            foreign_pre_chain=[structlog.stdlib.add_log_level, _timestamp, structlog.processors.format_exc_info],
+        )
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+
+
+def _timestamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    now = time.time()
+    event["timestamp"] = f"{_second(int(now))}.{int(now % 1 * 1000):03d}Z"
+    return event
+
+
+@lru_cache(maxsize=2)
+def _second(now: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
 
 
 # --- the servers --------------------------------------------------------------------------------

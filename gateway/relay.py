@@ -7,17 +7,18 @@ nothing where the rest can be had under the same ETag.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import aiohttp
 import structlog
 import yarl
-from multidict import CIMultiDictProxy
 
-from transom.cluster.grants import Grant, expiry, sign
-from transom.cluster.health import Health
+from transom.cluster.grants import Grant, GrantExpired, expiry, sign
+from transom.cluster.health import Health, probe
 from transom.cluster.map import MapFile
 from transom.cluster.map import Target as Node
 from transom.cluster.placement import rank
@@ -37,6 +38,9 @@ _MAX_RESUMES = 8
 _ATTEMPTS_FOR_S = 15.0
 _RETRY_PAUSE_S = 0.2
 _RESUME_PAUSE_S = 1.0
+_SILENT_S = 1.0
+_PORT = re.compile(r":\d+$")
+_DOT_SEGMENT = re.compile(r"/\.{1,2}/")  # clients resolve it in a URL, and the signature is then of another key
 _log = structlog.get_logger("transom.relay")
 
 
@@ -53,7 +57,9 @@ class RelayedTransforms:
     async def answer(self, ask: Ask, source: ObjectInfo, call: Call | None, *, explicit: bool) -> Reply:  # noqa: ARG002
         """See Transforms."""
         if call is not None and explicit and ask.part_number is None and self._follows(call):
-            return self._redirect(ask, call)
+            ranked = self._ranked(ask)
+            if ranked and not _DOT_SEGMENT.search(f"/{ask.key}/"):
+                return self._redirect(ask, call, ranked[0])
         return await self._relay(ask, call)
 
     async def close(self) -> None:
@@ -69,11 +75,12 @@ class RelayedTransforms:
         headers = call.request.headers
         return FOLLOWS_HEADER in headers or headers.get("user-agent", "").startswith(self.config.followers)
 
-    def _redirect(self, ask: Ask, call: Call) -> Reply:
-        node = self._ranked(ask)[0]
-        host = self.config.advertise or call.request.host.rpartition(":")[0] or call.request.host or node.host
-        until = call.identity.expires_at
-        path = sign(self._grant(ask, call, until), self.secret)
+    def _redirect(self, ask: Ask, call: Call, node: Node) -> Reply:
+        host = self.config.advertise or _PORT.sub("", call.request.host) or node.host
+        try:
+            path = sign(self._grant(ask, call, call.identity.expires_at), self.secret)
+        except GrantExpired as error:  # a presigned URL in its last moment
+            raise S3Error("AccessDenied", "Request has expired") from error
         location = f"{call.request.scheme}://{host}:{node.port}{path}"
         return Reply(307, [("location", location), ("cache-control", "no-store")])
 
@@ -87,56 +94,73 @@ class RelayedTransforms:
             expires_at=expiry(time.time(), until),
             version_id=ask.version_id,
             overrides=ask.overrides,
+            request_id=call.request_id if call else "",
         )
 
     def _ranked(self, ask: Ask) -> list[Node]:
         """The targets for a key, the owner first, those known to be dead last."""
         ranked = rank(self.map_file.current(), ask.bucket, ask.key)
-        if not ranked:
-            raise S3Error("ServiceUnavailable", "No target is up. Try again.", headers={"Retry-After": "1"})
         return sorted(ranked, key=lambda node: not self.health.alive(node.id))
 
     # --- relay ----------------------------------------------------------------------------------
 
     async def _relay(self, ask: Ask, call: Call | None) -> Reply:
-        response = await self.fetch(ask, call, _asked_headers(ask, call))
-        status = response.status
-        headers = _answered_headers(response.headers)
-        if ask.method == "HEAD" or "content-length" in response.headers and response.content_length in (0, None):
-            response.release()
-            return Reply(status, headers)
-        length = response.content_length
-        if length is not None and length <= _CHUNK:
-            return Reply(status, headers, await self._small(response, ask, call, status))
-        return Reply(status, headers, _RelayedBody(self, ask, call, response))
-
-    async def _small(self, response: aiohttp.ClientResponse, ask: Ask, call: Call | None, status: int) -> bytes:
-        body = _RelayedBody(self, ask, call, response)
-        return b"".join([piece async for piece in body])
+        give_up = time.monotonic() + _ATTEMPTS_FOR_S
+        while True:
+            response = await self.fetch(ask, call, _asked_headers(ask, call))
+            status, headers, length = response.status, _answered_headers(response), response.content_length
+            if ask.method == "HEAD" or status == HTTPStatus.NOT_MODIFIED or length == 0:
+                response.release()
+                return Reply(status, headers)
+            body = _RelayedBody(self, ask, call, response)
+            if length is None or length > _CHUNK:
+                return Reply(status, headers, body)
+            try:
+                return Reply(status, headers, b"".join([piece async for piece in body]))
+            except (aiohttp.ClientError, OSError) as error:  # nothing was sent on yet, so it can begin anew
+                if time.monotonic() > give_up:
+                    raise _no_answer() from error
 
     async def fetch(self, ask: Ask, call: Call | None, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Ask the owner, then the next in rank; waits a little for a restart when none can be reached."""
         give_up = time.monotonic() + _ATTEMPTS_FOR_S
         while True:
             for node in self._ranked(ask):
-                path = sign(self._grant(ask, call), self.secret)
                 try:
-                    response = await self._client().request(
-                        ask.method, _url(node, path), headers=headers, allow_redirects=False
-                    )
-                except (aiohttp.ClientConnectionError, asyncio.IncompleteReadError, OSError) as error:
+                    response = await self._ask(node, ask, call, headers)
+                except (aiohttp.ClientConnectionError, OSError) as error:
                     _log.warning("target unreachable", target=node.id, reason=str(error))
                     self.health.mark_dead(node.id)
                     continue
                 self.health.mark_alive(node.id)
                 return response
+                if time.monotonic() > give_up:
+                    break
             if time.monotonic() > give_up:
-                raise S3Error("ServiceUnavailable", "No target answers. Try again.", headers={"Retry-After": "1"})
+                raise _no_answer()
             await asyncio.sleep(_RETRY_PAUSE_S)
+
+    async def _ask(self, node: Node, ask: Ask, call: Call | None, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        path = sign(self._grant(ask, call), self.secret)
+        asking = asyncio.ensure_future(
+            self._client().request(ask.method, _url(node, path), headers=headers, allow_redirects=False)
+        )
+        try:
+            while not (await asyncio.wait([asking], timeout=_SILENT_S))[0]:
+                await self.make_sure(node.id, node.host, node.port)
+            return asking.result()
+        finally:
+            asking.cancel()
+
+    async def make_sure(self, target_id: str, host: str, port: int) -> None:
+        """Raise OSError unless a target that is silent is merely at work: one that hangs is passed over too."""
+        if not await probe(host, port):
+            self.health.mark_dead(target_id)
+            raise ConnectionAbortedError("the target hangs")
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_read=120)
+            timeout = aiohttp.ClientTimeout(total=None, connect=5)
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=timeout, auto_decompress=False, read_bufsize=_CHUNK
@@ -147,15 +171,14 @@ class RelayedTransforms:
 class _RelayedBody:
     """A target's answer on its way through; taken up again from another target where the ETag allows it."""
 
-    def __init__(
-        self, relay: RelayedTransforms, ask: Ask, call: Call | None, response: aiohttp.ClientResponse
-    ) -> None:
+    def __init__(self, relay: RelayedTransforms, ask: Ask, call: Call | None, response: aiohttp.ClientResponse) -> None:
         self._relay = relay
         self._ask = ask
         self._call = call
         self._response = response
         self._sent = 0
         self._resumes = 0
+        self._ended = False
         self._first, self._last = _span(response)
         self._etag = response.headers.get("etag", "")
 
@@ -163,17 +186,28 @@ class _RelayedBody:
         return self
 
     async def __anext__(self) -> bytes:
-        while True:
+        while not self._ended:
             try:
-                piece = await self._response.content.readany()
+                piece = await self._piece()
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 await self._resume(error)
                 continue
             if not piece:
                 self._response.release()
-                raise StopAsyncIteration
+                self._ended = True
+                break
             self._sent += len(piece)
             return piece
+        raise StopAsyncIteration
+
+    async def _piece(self) -> bytes:
+        while True:
+            try:
+                async with asyncio.timeout(_SILENT_S):
+                    return await self._response.content.readany()
+            except TimeoutError:
+                url, target_id = self._response.url, self._response.headers.get("x-transom-target", "")
+                await self._relay.make_sure(target_id, url.host or "", url.port or 0)
 
     async def aclose(self) -> None:
         """Leave: the target's side of the connection ends too, unless all of it was read."""
@@ -198,8 +232,8 @@ class _RelayedBody:
             await asyncio.sleep(_RESUME_PAUSE_S)
             response = await self._relay.fetch(self._ask, self._call, headers)
         if response.status == 416 and self._last is None:  # noqa: PLR2004 - all of it was sent already
-            response.release()
-            self._response = response
+            response.close()
+            self._ended = True
             return
         if response.status != 206 or response.headers.get("etag") != self._etag:  # noqa: PLR2004
             response.close()
@@ -225,8 +259,14 @@ def _asked_headers(ask: Ask, call: Call | None) -> dict[str, str]:
     return headers
 
 
-def _answered_headers(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
-    return [(name.lower(), value) for name, value in headers.items() if name.lower() not in _NOT_RELAYED]
+def _answered_headers(response: aiohttp.ClientResponse) -> list[tuple[str, str]]:
+    # raw, since aiohttp takes them for UTF-8 and metadata may be in Latin-1
+    decoded = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.raw_headers)
+    return [(name, value) for name, value in decoded if name not in _NOT_RELAYED]
+
+
+def _no_answer() -> S3Error:
+    return S3Error("ServiceUnavailable", "No target answers. Try again.", headers={"Retry-After": "1"})
 
 
 def _url(node: Node, path: str) -> yarl.URL:

@@ -13,16 +13,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from transom.cluster.grants import SecretError, load_secret
-from transom.cluster.map import ClusterMap, MapFile
+from transom.cluster.map import ClusterMap, MapFile, State
 from transom.cluster.map import Target as Node
 from transom.gateway.config import Config, ConfigError, load_config
 from transom.gateway.credentials import Credentials, load_credentials
-from transom.gateway.process import CLUSTER_MAP, SECRET, STORE, Assignment, Role
+from transom.gateway.hold import FolderHold
+from transom.gateway.process import CLUSTER_MAP, SECRET, STORE, Assignment, Role, configure_logging
 from transom.plugins.errors import LoadError
 from transom.plugins.manager import load
 from transom.s3compat.errors import S3Error
@@ -34,6 +38,7 @@ _BACKLOG = 1024
 _READY_TIMEOUT_S = 60.0
 _RESTART_PAUSE_S = (0.1, 5.0)
 _STEADY_S = 10.0
+_log = structlog.get_logger("transom.serve")
 _SECTIONS = {
     **dict.fromkeys(("host", "port", "processes", "server", "domains", "log_level", "directory"), "server"),
     **dict.fromkeys(("targets", "gateways", "advertise"), "cluster"),
@@ -41,21 +46,23 @@ _SECTIONS = {
 
 
 def run(directory: Path | None, config_file: Path | None, overrides: Mapping[str, Any]) -> int:
-    """Serve until a signal says stop; return the exit status. Prints the address, and keys just generated, to stdout."""
+    """Serve until a signal says stop; return the exit status. Prints the address, and keys just made, to stdout."""
     try:
         config = load_config(config_file, _sections(directory, overrides))
         folder = _data_folder(config)
-        credentials, made = load_credentials(config, folder, os.environ)
         _check(config)
+        ours = FolderHold(folder / "serve.lock")
+        credentials, made = load_credentials(config, folder, os.environ)
         load_secret(folder / SECRET)
     except (ConfigError, SecretError, LoadError) as error:
         print(f"transom: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return 2
+    configure_logging(config.server.log_level)
     # the first one in sweeps what a crash left; holding it open keeps later processes from sweeping again
     hold = FolderLock(folder / STORE)
     sweep(folder / "results")
     try:
-        supervisor = Supervisor(config, folder, credentials)
+        supervisor = Supervisor(config, folder, credentials, ours.fd)
         try:
             supervisor.start()
         except OSError as error:
@@ -66,6 +73,7 @@ def run(directory: Path | None, config_file: Path | None, overrides: Mapping[str
         return supervisor.watch()
     finally:
         hold.release()
+        ours.release()
 
 
 @dataclass(slots=True)
@@ -77,6 +85,7 @@ class _Process:
     server: str
     socket: socket.socket
     child: subprocess.Popen[bytes] | None = None
+    starting: int = -1  # the pipe end that closes once the child can serve, or has died
     started: float = 0.0
     pause_s: float = _RESTART_PAUSE_S[0]
     restart_at: float = 0.0
@@ -89,6 +98,7 @@ class Supervisor:
     config: Config
     folder: Path
     credentials: Credentials
+    hold_fd: int
     address: tuple[str, int] = ("", 0)
     _processes: list[_Process] = field(default_factory=list)
     _stopping: bool = False
@@ -106,8 +116,9 @@ class Supervisor:
             self._processes.append(_Process(f"{role}-{i}", role, self._server(role), front))
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._stop)
-        waiting = [self._spawn(process) for process in self._processes]
-        _await_closed(waiting, _READY_TIMEOUT_S)
+        for process in self._processes:
+            self._spawn(process)
+        _await_closed([process.starting for process in self._processes], _READY_TIMEOUT_S)
 
     def watch(self) -> int:
         """Restart what dies, until told to stop; then let requests under way end, and stop everything."""
@@ -134,9 +145,8 @@ class Supervisor:
             return chosen
         return "hypercorn" if self.config.server.tls_certificate or role == "gateway" else "granian"
 
-    def _spawn(self, process: _Process) -> int:
-        """Start a process; return the pipe end that closes once it can serve, or has died."""
-        ready, told = os.pipe()
+    def _spawn(self, process: _Process) -> None:
+        process.starting, told = os.pipe()
         fd = process.socket.fileno()
         assignment = Assignment(
             role=process.role,
@@ -145,32 +155,50 @@ class Supervisor:
             server="granian" if process.server == "granian" else "hypercorn",
             socket_fd=fd,
             ready_fd=told,
+            supervisor=os.getpid(),
             config=_exposed(self.config),
             keys=self.credentials.exposed(),
         )
-        process.child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "transom.gateway.process"], stdin=subprocess.PIPE, pass_fds=(fd, told)
+        process.child = subprocess.Popen(
+            [sys.executable, "-m", "transom.gateway.process"], stdin=subprocess.PIPE, pass_fds=(fd, told, self.hold_fd)
         )
         os.close(told)
         process.started = time.monotonic()
         if process.child.stdin is not None:
-            process.child.stdin.write(assignment.to_json().encode())
-            process.child.stdin.close()
-        return ready
+            with suppress(BrokenPipeError):  # it died at once: tended to like any that dies
+                process.child.stdin.write(assignment.to_json().encode())
+                process.child.stdin.close()
 
     def _tend(self) -> None:
         now = time.monotonic()
         for process in self._processes:
             if process.child is not None and process.child.poll() is not None:
-                code = process.child.returncode
-                print(f"transom: {process.name} ended with {code}; restarting", file=sys.stderr)  # noqa: T201
-                if now - process.started > _STEADY_S:
-                    process.pause_s = _RESTART_PAUSE_S[0]
-                process.restart_at = now + process.pause_s
-                process.pause_s = min(process.pause_s * 2, _RESTART_PAUSE_S[1])
-                process.child = None
+                self._lost(process, process.child.returncode, now)
             if process.child is None and now >= process.restart_at:
-                os.close(self._spawn(process))
+                self._spawn(process)
+            elif process.child is not None and process.starting >= 0 and _is_closed(process.starting):
+                _forget_pipe(process)
+                self._mark(process, "up")
+
+    def _lost(self, process: _Process, code: int, now: float) -> None:
+        _log.warning("a process ended and is restarted", process=process.name, status=code)
+        if now - process.started > _STEADY_S:
+            process.pause_s = _RESTART_PAUSE_S[0]
+        process.restart_at = now + process.pause_s
+        process.pause_s = min(process.pause_s * 2, _RESTART_PAUSE_S[1])
+        process.child = None
+        _forget_pipe(process)
+        self._mark(process, "down")
+
+    def _mark(self, process: _Process, state: State) -> None:
+        """Tell the gateways: until a target is back, its keys go to the next in rank."""
+        if process.role != "target":
+            return
+        map_file = MapFile(self.folder / CLUSTER_MAP)
+        try:
+            map_file.save(map_file.current().with_state(process.name, state))
+        except OSError as error:  # a full disk: gateways find out for themselves
+            _log.error("can't write the cluster map", reason=str(error))
 
     def _stop(self, _signum: int, _frame: object) -> None:
         self._stopping = True
@@ -239,10 +267,18 @@ def _await_closed(pipes: list[int], timeout_s: float) -> None:
     give_up = time.monotonic() + timeout_s
     left = set(pipes)
     while left and time.monotonic() < give_up:
-        readable, _, _ = select.select(list(left), [], [], give_up - time.monotonic())
+        readable, _, _ = select.select(list(left), [], [], max(0.0, give_up - time.monotonic()))
         left -= set(readable)
-    for pipe in pipes:
-        os.close(pipe)
+
+
+def _is_closed(pipe: int) -> bool:
+    return bool(select.select([pipe], [], [], 0)[0])
+
+
+def _forget_pipe(process: _Process) -> None:
+    if process.starting >= 0:
+        os.close(process.starting)
+        process.starting = -1
 
 
 def _announce(supervisor: Supervisor, credentials: Credentials, *, made: bool) -> None:

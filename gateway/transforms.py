@@ -31,8 +31,7 @@ class EmbeddedTransforms:
         return await answer(self.target, ask, source)
 
     async def close(self) -> None:
-        """See Transforms."""
-        await self.target.close()
+        """Nothing to let go of: the target is closed by whoever built it."""
 
 
 @dataclass(frozen=True, slots=True)

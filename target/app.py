@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from transom.cluster.grants import GrantExpired, GrantInvalid, verify
+from transom.cluster.grants import Grant, GrantExpired, GrantInvalid, verify
 from transom.s3compat.errors import S3Error, from_target, render
 from transom.s3compat.reply import Reply
 from transom.target.answer import Ask, answer
@@ -21,7 +22,6 @@ REQUEST_ID = "x-amz-request-id"
 PART_NUMBER = "x-transom-part-number"
 CHECKSUM_MODE = "x-amz-checksum-mode"
 _log = structlog.get_logger("transom.target")
-
 
 
 @dataclass(slots=True)
@@ -39,8 +39,7 @@ class TargetApp:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         started = time.perf_counter()
-        request_id = headers.get(REQUEST_ID, "")
-        reply = await self._reply(scope, headers, request_id)
+        reply, request_id = await self._reply(scope, headers)
         reply.headers.append((REQUEST_ID, request_id))
         reply.headers.append(("x-transom-target", self.target_id))
         sent: int | str
@@ -59,23 +58,26 @@ class TargetApp:
             ms=round((time.perf_counter() - started) * 1000, 1),
         )
 
-    async def _reply(self, scope: Scope, headers: dict[str, str], request_id: str) -> Reply:
+    async def _reply(self, scope: Scope, headers: dict[str, str]) -> tuple[Reply, str]:
+        """The answer, and the request's id: the gateway's where it signed one."""
+        request_id = secrets.token_hex(8).upper()
         if scope["path"] == "/-/health":
-            return Reply(200, [("content-type", "text/plain")], b"ok\n")
+            return Reply(200, [("content-type", "text/plain")], b"ok\n"), request_id
         try:
-            ask = self._ask(scope, headers)
-            return await answer(self.target, ask)
+            grant = self._grant(scope)
+            request_id = grant.request_id or request_id
+            return await answer(self.target, _ask(grant, scope, headers)), request_id
         except (S3Error, TargetError) as failure:
             error = from_target(failure)
         except Exception:
             _log.exception("internal error", request_id=request_id)
             error = S3Error("InternalError")
         body = render(error, resource=scope["path"], request_id=request_id)
-        return Reply(error.status, [("content-type", "application/xml"), *error.headers.items()], body)
+        return Reply(error.status, [("content-type", "application/xml"), *error.headers.items()], body), request_id
 
-    def _ask(self, scope: Scope, headers: dict[str, str]) -> Ask:
+    def _grant(self, scope: Scope) -> Grant:
         try:
-            grant = verify(
+            return verify(
                 scope["method"],
                 scope["raw_path"].decode("latin-1"),
                 scope["query_string"].decode("latin-1"),
@@ -86,17 +88,19 @@ class TargetApp:
             raise S3Error("AccessDenied", "The redirect has expired. Ask the gateway again.") from error
         except GrantInvalid as error:
             raise S3Error("AccessDenied", f"A target serves only what a gateway signed: {error}.") from error
-        part = headers.get(PART_NUMBER)
-        return Ask(
-            method=grant.method,
-            bucket=grant.bucket,
-            key=grant.key,
-            plan=Plan.from_json(grant.plan),
-            headers=headers,
-            version_id=grant.version_id,
-            part_number=int(part) if part and part.isdigit() else None,
-            overrides=grant.overrides,
-            streams=scope["http_version"] not in ("1", "1.0"),
-            checksums=headers.get(CHECKSUM_MODE, "").upper() == "ENABLED",
-        )
 
+
+def _ask(grant: Grant, scope: Scope, headers: dict[str, str]) -> Ask:
+    part = headers.get(PART_NUMBER)
+    return Ask(
+        method=grant.method,
+        bucket=grant.bucket,
+        key=grant.key,
+        plan=Plan.from_json(grant.plan),
+        headers=headers,
+        version_id=grant.version_id,
+        part_number=int(part) if part and part.isdigit() else None,
+        overrides=grant.overrides,
+        streams=scope["http_version"] not in ("1", "1.0"),
+        checksums=headers.get(CHECKSUM_MODE, "").upper() == "ENABLED",
+    )

@@ -34,7 +34,9 @@ class Case:
     @property
     def objects(self) -> int:
         """Distinct keys: enough that none is special, few enough to stay in the page cache."""
-        return 4 if self.size >= LARGE else 64
+        if self.size >= LARGE:
+            return 4
+        return 16 if self.size >= MIB or self.pixels else 64
 
     @property
     def concurrency(self) -> int:

@@ -64,15 +64,18 @@ def parse_delete_objects(body: bytes) -> DeleteRequest:
 
 
 def parse_complete_multipart_upload(body: bytes) -> tuple[CompletedPart, ...]:
-    """Read the body of CompleteMultipartUpload; InvalidPartOrder unless the numbers ascend."""
+    """Read the body of CompleteMultipartUpload; InvalidPartOrder unless the numbers ascend.
+
+    A part sent twice at once may be named twice in a row: the later mention counts.
+    """
     root = xml.parse(body, "CompleteMultipartUpload", limit_bytes=MAX_BODY_BYTES)
     parts = tuple(_completed_part(element) for element in xml.elements(root, "Part"))
     if not 1 <= len(parts) <= MAX_PART_NUMBER:
         raise S3Error("MalformedXML")
     for earlier, later in itertools.pairwise(parts):
-        if earlier.number >= later.number:
+        if earlier.number > later.number:
             raise S3Error("InvalidPartOrder")
-    return parts
+    return tuple({part.number: part for part in parts}.values())
 
 
 def _completed_part(element: xml.Element) -> CompletedPart:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from transom.cluster.stamp import Stamp
 from transom.target.errors import SourceChanged
 from transom.target.store.base import (
     MIN_PART_SIZE,
@@ -49,6 +50,8 @@ class LocalStore(Store):
         self._folder = BlobFolder(root, lock.epoch)
         self._index = Index(root / "index.sqlite")
         self._writer = IndexWriter(root / "index.sqlite", root / "writer.lock", self._discard)
+        self._buckets: dict[str, Bucket] = {}
+        self._buckets_changed = Stamp(root / "buckets.stamp")
         self._closed = False
 
     @classmethod
@@ -70,11 +73,19 @@ class LocalStore(Store):
 
     async def create_bucket(self, name: str, *, owner: str, acl: str = "private") -> Bucket:
         """Raises BucketExists, with its owner."""
-        return await self._writer.apply(changes.CreateBucket(name, owner, acl))
+        bucket = await self._writer.apply(changes.CreateBucket(name, owner, acl))
+        self._buckets_changed.renew()
+        return bucket
 
     async def bucket(self, name: str) -> Bucket:
         """Raises NoSuchBucket."""
-        return self._index.bucket(name)
+        if not self._buckets_changed.fresh():
+            self._buckets_changed.note()
+            self._buckets.clear()
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = self._index.bucket(name)
+        return bucket
 
     async def buckets(self) -> Sequence[Bucket]:
         """All buckets, by name."""
@@ -83,10 +94,12 @@ class LocalStore(Store):
     async def delete_bucket(self, name: str) -> None:
         """Raises NoSuchBucket, BucketNotEmpty."""
         await self._writer.apply(changes.DeleteBucket(name))
+        self._buckets_changed.renew()
 
     async def set_bucket_acl(self, name: str, acl: str) -> None:
         """Raises NoSuchBucket."""
         await self._writer.apply(changes.SetBucketAcl(name, acl))
+        self._buckets_changed.renew()
 
     # --- objects ------------------------------------------------------------------------------
 
@@ -215,6 +228,7 @@ class LocalStore(Store):
         await asyncio.to_thread(self._shut)
 
     def _shut(self) -> None:
+        self._buckets_changed.close()
         self._writer.close()
         self._threads.shutdown()
         self._index.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from transom.plugins import Transformer, hookimpl
-from transom_test_transformers import faults, outputs, timing
+from transom_test_transformers import faults, outputs, probes, timing
 from transom_test_transformers.outputs import grow_bytes, grow_chunks
 
 __all__ = ["grow_bytes", "grow_chunks", "transom_transformers"]
@@ -16,4 +16,5 @@ def transom_transformers() -> Iterator[Transformer]:
     """Yield all of them."""
     yield from (faults.Fail(), faults.FailLate(), faults.Crash(), faults.SkipIt(), faults.RejectIt())
     yield from (outputs.Random(), outputs.Grow(), outputs.Empty(), outputs.Double())
+    yield from (probes.Count(), probes.Tap(), probes.Tell(), probes.Needs())
     yield from (timing.Sleep(), timing.SlowStart(), timing.Busy(), timing.LoopForever())

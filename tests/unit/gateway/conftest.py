@@ -4,12 +4,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
 from handlers_client import Client
+
 from transom.target.store.base import Store
 from transom.target.store.local import LocalStore
 from transom.target.store.memory import MemoryStore
-
 
 MIN_PART = 100  # bytes: parts as small as this keep the tests quick
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -41,8 +41,12 @@ class Answer:
     @property
     def xml(self) -> Any:
         """The content of the document's root; lists where `many` says so."""
-        many = ("Contents", "CommonPrefixes", "Part", "Upload", "Version", "Deleted", "Error", "Tag", "Grant", "Bucket")
-        (root,) = xmltodict.parse(self.body, force_list=many).values()
+        many = ("Contents", "CommonPrefixes", "Part", "Upload", "Version", "Deleted", "Error", "Tag", "Grant")
+
+        def listed(path: Any, name: str, _value: Any) -> bool:
+            return name in many or (name == "Bucket" and bool(path) and path[-1][0] == "Buckets")
+
+        (root,) = xmltodict.parse(self.body, force_list=listed).values()
         return root or {}
 
     @property
@@ -133,13 +137,5 @@ def md5(data: bytes) -> str:
 
 
 async def _answer(reply: Reply) -> Answer:
-    if isinstance(reply.body, bytes):
-        body = reply.body
-    else:
-        body = b"".join([piece async for piece in _all(reply.body)])
+    body = reply.body if isinstance(reply.body, bytes) else b"".join([piece async for piece in reply.body])
     return Answer(reply.status, dict(reply.headers), body)
-
-
-async def _all(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async for piece in body:
-        yield piece

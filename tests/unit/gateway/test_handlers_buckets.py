@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
 from handlers_client import Client
+
 from transom.target.store.base import Store
 
 ALL_USERS = "http://acs.amazonaws.com/groups/global/AllUsers"
@@ -117,7 +117,12 @@ async def test_bucket_acl_decides_on_listing_and_writing(
 
 @pytest.mark.parametrize(
     ("acl", "by_bob", "by_anyone"),
-    [("private", 403, 403), ("public-read", 200, 200), ("public-read-write", 200, 200), ("authenticated-read", 200, 403)],
+    [
+        ("private", 403, 403),
+        ("public-read", 200, 200),
+        ("public-read-write", 200, 200),
+        ("authenticated-read", 200, 403),
+    ],
 )
 async def test_object_acl_decides_on_reading(client: Client, acl: str, by_bob: int, by_anyone: int) -> None:
     await client.put("/bkt/k", b"x", x_amz_acl=acl)

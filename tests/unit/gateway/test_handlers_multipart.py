@@ -6,7 +6,6 @@ import zlib
 from typing import Any
 
 import pytest
-
 from handlers_client import Answer, Client, completion, md5
 
 PARTS = [b"a" * 150, b"b" * 200, b"c" * 10]
@@ -14,7 +13,9 @@ WHOLE = b"".join(PARTS)
 ETAG = md5(b"".join(hashlib.md5(part, usedforsecurity=False).digest() for part in PARTS)) + "-3"
 
 
-async def complete(client: Client, upload_id: str, document: str | bytes, path: str = "/bkt/k", **headers: str) -> Answer:
+async def complete(
+    client: Client, upload_id: str, document: str | bytes, path: str = "/bkt/k", **headers: str
+) -> Answer:
     body = document.encode() if isinstance(document, str) else document
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return await client("POST", path, {"uploadId": upload_id}, headers=named, body=body)

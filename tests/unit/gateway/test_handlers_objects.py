@@ -4,7 +4,6 @@ import base64
 import zlib
 
 import pytest
-
 from handlers_client import Answer, Client, md5
 
 

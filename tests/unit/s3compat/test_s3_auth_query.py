@@ -201,3 +201,19 @@ def test_v2_form_errors() -> None:
     assert refused(unknown).code == "InvalidAccessKeyId"
     forged = replace(request, query_string=request.query_string.replace("Signature=", "Signature=%C3%A9"))
     assert refused(forged).code == "SignatureDoesNotMatch"
+
+
+def test_a_v4_url_may_sign_a_streaming_body() -> None:
+    streaming = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+    request = with_header(presigned("PUT"), "x-amz-content-sha256", streaming)
+    identity = verify(request)
+    assert identity.payload == streaming
+    assert identity.chunk is not None
+    assert identity.chunk.seed == request.query.get("X-Amz-Signature")
+
+
+@pytest.mark.parametrize(("old", "new"), [("X-Amz-Date=2", "X-Amz-Date=x2"), ("X-Amz-Date=20", "X-Amz-Date=19")])
+def test_a_v4_url_with_a_date_that_does_not_fit_is_refused(old: str, new: str) -> None:
+    request = presigned()
+    changed = replace(request, query_string=request.query_string.replace(old, new))
+    assert refused(changed).code == "AuthorizationQueryParametersError"

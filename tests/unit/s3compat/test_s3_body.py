@@ -291,3 +291,16 @@ def test_signed_chunks_without_a_signature_to_start_from_are_refused() -> None:
     request = HttpRequest("PUT", "/b/k", "", {"x-amz-decoded-content-length": "3"})
     with pytest.raises(S3Error, match="InvalidRequest"):
         body_decoder(request, Identity("", "anonymous", SIGNED))
+
+
+def test_a_body_shorter_than_declared_is_refused_even_when_its_framing_ends() -> None:
+    request, identity = streamed(UNSIGNED_TRAILER, 10)
+    error = refused(request, identity, b"3\r\nabc\r\n0\r\n\r\n")
+    assert error.fields == {"NumberBytesExpected": "10", "NumberBytesProvided": "3"}
+    whole = streamed(UNSIGNED_TRAILER, 3)
+    assert decode(*whole, b"3\r\nabc\r\n0\r\n")[0] == b"abc"  # the last empty line may be missing
+
+
+def test_without_any_declared_length_a_plain_body_ends_where_it_ends() -> None:
+    request = HttpRequest("PUT", "/b/k", "", {})
+    assert decode(request, ANONYMOUS, DATA)[0] == DATA

@@ -232,7 +232,7 @@ def test_dates() -> None:
     for text in (SAME, "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 09:49:37 +0100"):
         assert dates.parse_http_date(text) == 784111777
     assert dates.parse_http_date("nonsense") is None
-    assert dates.iso_date(784111777.9876) == "1994-11-06T08:49:37.987Z"
+    assert dates.iso_date(784111777.9876) == "1994-11-06T08:49:37.988Z"
     assert dates.iso_date(784111777) == "1994-11-06T08:49:37.000Z"
     assert dates.parse_iso_date("1994-11-06T08:49:37Z") == dates.parse_iso_date("1994-11-06T08:49:37") == 784111777
     assert dates.parse_iso_date("soon") is None
