@@ -35,14 +35,12 @@ class Load:
         concurrency: int,
         timeout_s: float = 60.0,
         insecure: bool = False,
-        keep: int = 0,
     ) -> None:
         self.endpoint = endpoint
         self.credentials = credentials
         self.next_request = next_request
         self.observe = observe
         self.timeout_s = timeout_s
-        self.keep = keep
         self.buffer = bytearray(BUFFER_SIZE)
         self.tls = _tls(insecure) if endpoint.scheme == "https" else None
         self._lanes = [Lane(self) for _ in range(concurrency)]
@@ -138,7 +136,6 @@ class Lane:
             request.body,
             expected=request.expected,
             head_only=request.method == "HEAD",
-            keep=self._load.keep,
             started_s=started_s,
         )
 

@@ -79,17 +79,16 @@ class Wire(asyncio.BufferedProtocol):
         *,
         expected: Expected | None = None,
         head_only: bool = False,
-        keep: int = 0,
         started_s: float = 0.0,
     ) -> None:
-        """Send a request whose answer, if it is a success, must equal `expected`, or is kept up to `keep` bytes.
+        """Send a request whose answer, if it is a success, must equal `expected`.
 
         `started_s` (of `time.perf_counter()`) is when the caller wanted it sent, where that was before a connect.
         """
         assert self.transport is not None and self._step is None
         self._expected = expected
         self._head_only = head_only
-        self._keep = keep
+        self._keep = 0
         self._step = self._read_head
         self.failure = ""
         self.matches = True

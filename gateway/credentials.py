@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import string
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -72,8 +73,11 @@ def _stored(path: Path) -> tuple[Key, bool]:
     if path.exists():
         if path.stat().st_mode & 0o077:
             raise ConfigError(f"{path} can be read by others; run: chmod 600 {path}")
-        known = json.loads(path.read_text())
-        return Key(known["access"], known["secret"], _FIRST_OWNER, admin=True), False
+        try:
+            known = json.loads(path.read_text())
+            return Key(known["access"], known["secret"], _FIRST_OWNER, admin=True), False
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} holds no keys; remove it, and new ones are made") from error
     alphabet = string.ascii_uppercase + string.digits
     key = Key(
         "TRANSOM" + "".join(secrets.choice(alphabet) for _ in range(13)),
@@ -81,7 +85,10 @@ def _stored(path: Path) -> tuple[Key, bool]:
         _FIRST_OWNER,
         admin=True,
     )
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w") as file:
+    # whole or not at all: NamedTemporaryFile makes it with mode 0600
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         json.dump({"access": key.access, "secret": key.secret}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)
     return key, True

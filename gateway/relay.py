@@ -27,7 +27,7 @@ from transom.gateway.context import Call
 from transom.s3compat.errors import S3Error
 from transom.s3compat.reply import Reply
 from transom.target.answer import Ask
-from transom.target.app import CHECKSUM_MODE, PART_NUMBER, REQUEST_ID
+from transom.target.app import CHECKSUM_MODE, NO_STREAM, PART_NUMBER, REQUEST_ID
 from transom.target.store.base import ObjectInfo
 
 FOLLOWS_HEADER = "x-transom-follows-redirects"
@@ -256,6 +256,8 @@ def _asked_headers(ask: Ask, call: Call | None) -> dict[str, str]:
         headers[PART_NUMBER] = str(ask.part_number)
     if ask.checksums:
         headers[CHECKSUM_MODE] = "ENABLED"
+    if not ask.streams:
+        headers[NO_STREAM] = "1"
     return headers
 
 

@@ -145,7 +145,9 @@ class ViewStore(Store):
         size = described.size
         if size is None:
             size = await self._made_size(self.plan(view), source)
-        return _derived(bucket, key, source, described.etag, described.content_type, size, described.identity.modified_s)
+        return _derived(
+            bucket, key, source, described.etag, described.content_type, size, described.identity.modified_s
+        )
 
     async def open(self, bucket: str, key: str) -> ObjectReader:
         """A reader of the result, for copies from a view."""
@@ -391,4 +393,3 @@ def _raise_for(status: int) -> None:
         raise EtlSkipped("the ETL leaves this object out")
     if status >= HTTPStatus.BAD_REQUEST:
         raise S3Error("InternalError", f"The transformed object could not be read (status {status}).")
-

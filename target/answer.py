@@ -11,6 +11,7 @@ import base64
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from transom.s3compat.conditions import Conditions, if_range
 from transom.s3compat.dates import http_date
@@ -135,15 +136,15 @@ class _Answer:
     def _finished(self, opened: OpenResult) -> Reply:
         """Answer from the whole result: 200, or 206 and 416 for what is ranged."""
         try:
-            start, stop, status = 0, opened.size, 200
+            start, stop, status = 0, opened.size, HTTPStatus.OK
             wanted = parse_range(self._ask.headers.get("range")) if self._ranged() else None
             if wanted is not None:
                 start, stop = wanted.resolve(opened.size)
-                status = 206
+                status = HTTPStatus.PARTIAL_CONTENT
             elif self._ask.part_number is not None and opened.size:
-                status = 206
+                status = HTTPStatus.PARTIAL_CONTENT
             headers = self._headers(opened.content_type, stop - start)
-            if status == 206:
+            if status == HTTPStatus.PARTIAL_CONTENT:
                 headers.append(("content-range", content_range(start, stop, opened.size)))
             if self._ask.method == "HEAD":
                 opened.close()
@@ -211,7 +212,7 @@ class _Answer:
         return [*headers.items(), *self._identity_headers()]
 
     def _checksum(self, data: bytes, status: int) -> list[tuple[str, str]]:
-        if not self._ask.checksums or status != 200:
+        if not self._ask.checksums or status != HTTPStatus.OK:
             return []
         crc = base64.b64encode(zlib.crc32(data).to_bytes(4)).decode()
         return [("x-amz-checksum-crc32", crc), ("x-amz-checksum-type", "FULL_OBJECT")]
@@ -239,4 +240,3 @@ class _Fed:
     async def aclose(self) -> None:
         """Cancel the run: nobody reads it any more."""
         self._run.cancel()
-

@@ -21,6 +21,7 @@ from transom.target.service import Target
 REQUEST_ID = "x-amz-request-id"
 PART_NUMBER = "x-transom-part-number"
 CHECKSUM_MODE = "x-amz-checksum-mode"
+NO_STREAM = "x-transom-no-stream"  # the relay's client takes no body without a length
 _log = structlog.get_logger("transom.target")
 
 
@@ -51,6 +52,7 @@ class TargetApp:
         _log.info(
             "request",
             request_id=request_id,
+            target=self.target_id,
             method=scope["method"],
             path=scope["path"],
             status=reply.status,

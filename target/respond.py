@@ -57,11 +57,9 @@ async def _stream(body: AsyncIterator[bytes], length: int | None, receive: Recei
             if gone.done():
                 _log.info("the client left after %d bytes", sent)
                 return sent
-            if length is not None and sent > length:
-                raise UnfinishedBodyError(f"the body is longer than its Content-Length of {length}")
+            _check_length(sent, length, at_most=True)
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-        if length is not None and sent != length:
-            raise UnfinishedBodyError(f"the body ended at {sent} of {length} bytes")
+        _check_length(sent, length, at_most=False)
         await send({"type": "http.response.body", "body": b""})
     except UnfinishedBodyError:
         raise
@@ -75,6 +73,11 @@ async def _stream(body: AsyncIterator[bytes], length: int | None, receive: Recei
         if close is not None:
             await close()
     return sent
+
+
+def _check_length(sent: int, length: int | None, *, at_most: bool) -> None:
+    if length is not None and (sent > length or (sent < length and not at_most)):
+        raise UnfinishedBodyError(f"the body has {'more than' if at_most else 'only'} {sent} of {length} bytes")
 
 
 async def _disconnected(receive: Receive) -> None:

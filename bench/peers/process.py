@@ -157,14 +157,22 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.kill()
         process.wait()
     for pid, birth in children.items():
-        if birth and _birth(pid) == birth:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill(pid, birth)
+
+
+def _kill(pid: int, birth: str) -> None:
+    """Kill the process if it still is the one born then, and wait until it is dead."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while birth and _birth(pid) == birth and time.monotonic() < deadline:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(POLL_S)
 
 
 def _birth(pid: int) -> str:
-    """When the process started, in clock ticks: tells it from a later one of the same id."""
+    """When the process started, in clock ticks: tells it from a later one of the same id. Empty once it is dead."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    return "" if fields[0] in "ZX" else fields[19]

@@ -199,7 +199,11 @@ def openapi() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for verb in VERBS:
         good: dict[str, Any] = {"description": "Done"}
-        entry: dict[str, Any] = {"summary": verb.summary, "operationId": verb.answer.__name__, "responses": {"2XX": good}}
+        entry: dict[str, Any] = {
+            "summary": verb.summary,
+            "operationId": verb.answer.__name__,
+            "responses": {"2XX": good},
+        }
         entry["responses"]["default"] = {"description": "Refused", "content": _content("Error")}
         if "{name}" in verb.path:
             entry["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]

@@ -52,6 +52,9 @@ class ReaderBody:
 
     async def aclose(self) -> None:
         """Let go of the object; whoever stops before the end calls this."""
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            await close()
         self._reader.close()
 
 

@@ -18,9 +18,10 @@ from typing import cast
 from pydantic import BaseModel
 
 from transom.plugins.args import parse_args
+from transom.plugins.checks import Shape
 from transom.plugins.contract import Context, Reject, Skip, Transformer
 from transom.plugins.manager import Transformers
-from transom.plugins.shapes import stream
+from transom.plugins.shapes import shape_of, stream
 from transom.target.errors import (
     EtlFailed,
     EtlInputRejected,
@@ -86,9 +87,10 @@ class Pipelines:
     def produce(self, plan: Plan, reader: ObjectReader, deadline: float, scratch: Path) -> Generator[bytes, None, None]:
         """Yield the pipeline's output. Blocking. Raises the Etl* errors of `transom.target.errors`."""
         chunks = _read(reader)
-        path = reader.path
         small = reader.info.size <= self.limits.gil_inline_size
-        for bound in self.bind(plan, reader.info, deadline):
+        stages = self.bind(plan, reader.info, deadline)
+        path = reader.path if shape_of(stages[0].transformer) is Shape.FILE else None
+        for bound in stages:
             chunks = self._stage(bound, chunks, path, scratch, small)
             path = None
         total = 0

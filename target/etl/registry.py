@@ -80,7 +80,9 @@ class Registry:
 
     def _stage(self, record: EtlRecord, value: object, options: Mapping[str, str]) -> Stage:
         if record.state != "running":
-            raise EtlUnavailable(f"ETL '{record.name}' is stopped; an admin can start it: transom etl start {record.name}")
+            raise EtlUnavailable(
+                f"ETL '{record.name}' is stopped; an admin can start it: transom etl start {record.name}"
+            )
         transformer = self._transformer(record.plugin)
         given = {**record.args, **_by_name(record.name, transformer, value)}
         for option in options:

@@ -248,8 +248,9 @@ class Results:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?), ('bytes', '0')", (boot,))
             for event, sign, which in (("INSERT", "+", "new"), ("DELETE", "-", "old")):
                 db.execute(
+                    # both values come from the tuple above
                     f"CREATE TRIGGER IF NOT EXISTS results_{which} AFTER {event} ON results BEGIN "
-                    f"UPDATE meta SET value = CAST(value AS INTEGER) {sign} {which}.size WHERE name = 'bytes'; END"
+                    f"UPDATE meta SET value = CAST(value AS INTEGER) {sign} {which}.size WHERE name = 'bytes'; END"  # noqa: S608
                 )
 
 

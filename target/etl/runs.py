@@ -104,6 +104,8 @@ class CachedRun:
         self.error: TargetError | None = None
         self._fd = -1
         self._whole = False
+        self._written = 0
+        self._telling = False
         self._changed = asyncio.Event()
 
     async def wait(self, size: int | None, timeout_s: float) -> None:
@@ -143,6 +145,18 @@ class CachedRun:
         self._fd = fd
         weakref.finalize(self, os.close, fd)
 
+    def wrote(self, produced: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Note how many bytes the file holds now; from the run's thread. Readers hear of it within a moment."""
+        self._written = produced
+        if not self._telling:
+            self._telling = True
+            loop.call_soon_threadsafe(loop.call_later, _POLL_S[0], self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False  # before the look: what is written after it is told by another
+        if not self.done and not self._whole:
+            self.grow(self._written)
+
     # called on the event loop only
     def grow(self, produced: int, *, whole: bool = False) -> None:
         """Note how many bytes the file holds now, and whether these are all."""
@@ -174,7 +188,10 @@ class DirectRun:
         self._changed = asyncio.Event()
 
     async def next(self) -> bytes | None:
-        """The next piece, None at the end; raises what the run failed with. The first is longer than `HEAD_SIZE`, or is all."""
+        """The next piece, None at the end; raises what the run failed with.
+
+        The first is longer than `HEAD_SIZE`, or is all.
+        """
         while not self._pieces:
             if self._error is not None:
                 raise self._error
@@ -355,16 +372,15 @@ class Runner:
         path = self._results.scratch(job.id)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         run.attach(fd)
-        produced, told = 0, time.monotonic()
+        produced = 0
         try:
             with self._pieces(job, reader, deadline) as pieces:
                 for piece in pieces:
                     _write_all(fd, piece)
                     produced += len(piece)
                     # a non-deterministic result shows no byte before it is whole: a rerun would make others
-                    if job.identity.deterministic and time.monotonic() - told > _POLL_S[0]:
-                        told = time.monotonic()
-                        loop.call_soon_threadsafe(run.grow, produced)
+                    if job.identity.deterministic:
+                        run.wrote(produced, loop)
             self._results.add(
                 job.id, path, base=job.identity.base, generation=job.generation, content_type=run.content_type
             )
@@ -394,7 +410,7 @@ class Runner:
     async def _in_thread(
         self, plan: Plan, slot: Slot, finish: Callable[[TargetError | None], None], work: Callable[[float], None]
     ) -> None:
-        """Run `work(deadline)` in a thread; at the deadline fail without it and count its slot lost until it returns."""
+        """Run `work(deadline)` in a thread; past it, fail without the thread and count its slot lost till it returns."""
         loop = asyncio.get_running_loop()
         timeout_s = self._timeout_s(plan)
         watch = _Watch(slot, plan)
@@ -503,4 +519,3 @@ def _write_all(fd: int, piece: bytes) -> None:
     view = memoryview(piece)
     while view:
         view = view[os.write(fd, view) :]
-

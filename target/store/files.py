@@ -21,16 +21,6 @@ FIRST_CHUNK = 256 * KIB
 NEXT_CHUNK = MIB
 TURN = 8  # chunks from the page cache between two turns of the event loop
 
-_scratch = threading.local()
-
-
-def _scratch_view(length: int) -> memoryview:
-    """A thread's own buffer: reading into it and copying out is cheaper than zeroing a new one each time."""
-    view: memoryview | None = getattr(_scratch, "view", None)
-    if view is None:
-        view = _scratch.view = memoryview(bytearray(NEXT_CHUNK))
-    return view[:length]
-
 
 class OpenFile:
     """A file descriptor that several threads read; it is closed once the last read under way has ended."""
@@ -73,14 +63,18 @@ class OpenFile:
             self._leave()
 
     def read_cached(self, length: int, offset: int) -> bytes | None:
-        """Read up to `length` bytes that are in memory already; None when they aren't, or none can tell."""
-        if not self._nowait:
+        """Read up to `length` bytes that are in memory already; None when they aren't, or none can tell.
+
+        Only the first and the last byte are asked without waiting: reading all that way would cost a copy more.
+        """
+        if not self._nowait or not length:
             return None
         fd = self._enter()
         try:
-            view = _scratch_view(length)
-            count = os.preadv(fd, [view], offset, os.RWF_NOWAIT)
-            return bytes(view[:count]) if count else None
+            for at in (offset, offset + length - 1):
+                if not os.preadv(fd, [bytearray(1)], at, os.RWF_NOWAIT):
+                    return None
+            return os.pread(fd, length, offset) or None
         except BlockingIOError:
             return None
         except OSError:  # the file system can't tell: don't ask again

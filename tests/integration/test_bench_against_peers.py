@@ -14,9 +14,10 @@ import boto3
 import pytest
 
 from transom.bench.mix import Workload
-from transom.bench.peers import PeerError, moto, nginx, rclone
+from transom.bench.peers import PeerError, moto, nginx, rclone, transom
 from transom.bench.run import Bench, BenchError
 from transom.bench.sign import Credentials, Endpoint
+from transom.bench.suite.memory import up_and_down
 from transom.bench.worker import Pace
 
 BENCH = [sys.executable, "-m", "transom.bench"]
@@ -137,6 +138,43 @@ def test_installed_peers_take_the_load(start, size, tmp_path):
             assert peer.memory().peak >= peer.memory().rss > 1_000_000
     except PeerError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def transom_peer(tmp_path_factory):
+    with transom(tmp_path_factory.mktemp("transom")) as peer:
+        yield peer
+
+
+@pytest.mark.parametrize("etl", ["", "md5", "echo", "upper>>md5", "hello_world>>md5"])
+def test_transom_answers_every_byte_right(transom_peer, etl):
+    keys = Credentials(transom_peer.access_key, transom_peer.secret_key)
+    mix = {"etl": 3, "put": 1} if etl else {"get": 3, "put": 1}
+    load = workload(transom_peer.endpoint, credentials=keys, mix=mix, etl=etl, size=200_000)
+    report = measured(load, Pace(concurrency=4, duration_s=None, count=60))
+    assert (report.done, report.failed, report.corrupt) == (60, 0, 0)
+
+
+def test_image_load_is_of_photos(transom_peer):
+    done = command(
+        transom_peer, "--etl", "image", "--pixels", "640x480", "--count", "20", "--objects", "4", "--json", "-"
+    )
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert (data["requests"], data["pixels"]) == (20, [640, 480])
+    assert 2_000 < data["ops"]["etl"]["bytes"] / 20 < 40_000  # 224x224 JPEGs
+
+
+def test_unknown_etl_fails_the_command(transom_peer):
+    done = command(transom_peer, "--etl", "no-such-etl", "--count", "5", "--size", "1k", "--json", "-")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["ops"]["etl"]["errors"] == {"InvalidArgument": 5}
+
+
+def test_large_object_goes_up_and_down_under_watch(transom_peer):
+    figures = up_and_down(transom_peer, 9 * 2**20 + 17, 1, lambda _: None)
+    assert figures["bytes"] == 9 * 2**20 + 17
+    assert 0 < figures["get_rss_mib"] <= figures["peak_mib"]
 
 
 def test_comparison_runs_over_the_peers_that_are_there(tmp_path):

@@ -55,6 +55,11 @@ class Case:
         """The made view's name."""
         return f"view-{self.name}"
 
+    def result_bytes(self) -> bytes:
+        """What must come out, of one that has the same bytes every time."""
+        assert self.result is not None
+        return self.result()
+
 
 def by_hand(plugin: str, data: bytes, args: object = None, scratch: Path = Path()) -> bytes:
     """What the transformer makes of `data` when it is called directly."""
@@ -81,4 +86,6 @@ CASES = (
     Case("empty", "empty", "small.txt", lambda: b""),
     Case("random", "random", "small.txt", None, size=12 * MIB, args={"size": 12 * MIB}),
 )
-CASE = {case.name: case for case in CASES}
+# What a parallel ranged download is made for.
+LARGE = Case("grow100", "grow", "small.txt", _grown(100 * MIB), args={"size": 100 * MIB})
+CASE = {case.name: case for case in (*CASES, LARGE)}

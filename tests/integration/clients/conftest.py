@@ -4,53 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.integration.clients.cases import CASES, SOURCES
-from tests.integration.clients.drivers import CLIENTS, Driver, Place
-from tests.running import ACCESS, SECRET, RunningServer
-from transom.client.admin import AdminClient
-
-SOURCE = "matrix"
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """A running server with the sources, ETLs and views of the matrix."""
-
-    server: RunningServer
-    s3: Any
-
-    def admin(self) -> AdminClient:
-        return AdminClient(self.server.endpoint, ACCESS, SECRET)
-
-    def place(self, bucket: str, via: str = "") -> Place:
-        """A bucket, as it is or through a pipeline in the endpoint."""
-        return Place(self.server.endpoint + (f"/-/via/{via}" if via else ""), bucket)
-
-    def source(self, client: str, name: str) -> str:
-        """The key of a source that no other client reads, so that each meets results nobody has made yet."""
-        key = f"{client}/{name}"
-        self.s3.copy_object(Bucket=SOURCE, Key=key, CopySource={"Bucket": SOURCE, "Key": name})
-        return key
-
-
-def fill(server: RunningServer) -> Matrix:
-    """Put the sources, start the ETLs, make the views."""
-    matrix = Matrix(server, server.client())
-    matrix.s3.create_bucket(Bucket=SOURCE)
-    for name, make in SOURCES.items():
-        matrix.s3.put_object(Bucket=SOURCE, Key=name, Body=make(), ContentType="application/octet-stream")
-    with matrix.admin() as admin:
-        for case in CASES:
-            admin.init_etl(case.etl, plugin=case.plugin, args=dict(case.args))
-            admin.create_view(case.view, SOURCE, case.etl)
-    return matrix
-
+from tests.integration.clients.drivers import CLIENTS, Driver
+from tests.integration.clients.matrix import Matrix, fill
+from tests.running import RunningServer
 
 @pytest.fixture(scope="session")
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
@@ -80,3 +40,9 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
     for driver in started.values():
         driver.close()
     shutil.rmtree(work, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def each_way(server: RunningServer) -> Matrix:
+    """The same on a server of each way of running it."""
+    return fill(server)

@@ -6,6 +6,10 @@ import zlib
 import pytest
 from handlers_client import Answer, Client, md5
 
+from transom.gateway.handlers.reads import ReaderBody
+from transom.target.store.base import ObjectInfo
+from transom.target.store.memory import MemoryReader
+
 
 def crc32(data: bytes) -> str:
     return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
@@ -307,3 +311,29 @@ async def test_multi_delete_body_is_verified(client: Client) -> None:
     wrong = {"content-md5": base64.b64encode(b"0" * 16).decode()}
     assert (await client("POST", "/bkt", "delete=", headers=wrong, body=doomed("k"))).code == "BadDigest"
     assert (await client.get("/bkt/k")).status == 200
+
+
+class Recording(MemoryReader):
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("taken", [1, 99])
+async def test_a_streamed_body_closes_its_reader_however_far_it_got(taken: int) -> None:
+    data = b"x" * (3 * 1024 * 1024)
+    reader = Recording(ObjectInfo("bkt", "k", len(data), "etag", 0), data)
+    body = ReaderBody(reader, 0, len(data))
+    async for _ in body:
+        taken -= 1
+        if taken <= 0:
+            break
+    await body.aclose()
+    assert reader.closed
+
+
+async def test_a_streamed_body_that_was_never_begun_closes_its_reader() -> None:
+    reader = Recording(ObjectInfo("bkt", "k", 1, "etag", 0), b"x")
+    await ReaderBody(reader, 0, 1).aclose()
+    assert reader.closed
