@@ -179,10 +179,11 @@ def deletes(workload: Workload, kind: str) -> list[Request]:
     return [Request("delete", "DELETE", workload.path(kind, index)) for index in range(workload.objects)]
 
 
-def endless(workload: Workload, worker: int) -> Iterator[Request]:
+def endless(workload: Workload, worker: int, workers: int = 1) -> Iterator[Request]:
     """The run's requests as one worker sends them: operations shuffled by weight, each over its keys in turn.
 
-    Workers start at different keys, so that they don't march in step.
+    Workers read in different orders, so that they don't march in step, and write different keys where there are
+    enough of them: two overwriting one object at a time is no load that anyone means to measure.
     """
     needs_data = workload.verify or "put" in workload.mix
     blobs = workload.blobs() if needs_data else None
@@ -191,7 +192,8 @@ def endless(workload: Workload, worker: int) -> Iterator[Request]:
     for op in workload.mix:
         if op == "put":
             assert blobs is not None
-            requests = writes(workload, blobs)
+            every = writes(workload, blobs)
+            requests = every[worker::workers] or every
         else:
             requests = reads(workload, blobs if workload.verify else None, op=op)
         generator.shuffle(requests)

@@ -68,7 +68,7 @@ class Worker:
     def __init__(self, workload: Workload, pace: Pace, number: int) -> None:
         self.workload = workload
         self.pace = pace
-        self.requests = endless(workload, number)
+        self.requests = endless(workload, number, pace.processes)
         self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self.written: set[int] = set()
         self.left: float = float("inf")

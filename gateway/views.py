@@ -272,10 +272,12 @@ class ViewStore(Store):
         self._refuse_view(bucket)
         return await self.inner.put(bucket, key, body, attributes, intake=intake, condition=condition)
 
-    async def update(self, bucket: str, key: str, attributes: Attributes) -> ObjectInfo:
+    async def update(
+        self, bucket: str, key: str, *, tags: Mapping[str, str] | None = None, acl: str | None = None
+    ) -> ObjectInfo:
         """See Store."""
         self._refuse_view(bucket)
-        return await self.inner.update(bucket, key, attributes)
+        return await self.inner.update(bucket, key, tags=tags, acl=acl)
 
     async def delete(self, bucket: str, key: str, *, condition: WriteCondition | None = None) -> bool:
         """See Store."""

@@ -103,6 +103,6 @@ def _ask(grant: Grant, scope: Scope, headers: dict[str, str]) -> Ask:
         version_id=grant.version_id,
         part_number=int(part) if part and part.isdigit() else None,
         overrides=grant.overrides,
-        streams=scope["http_version"] not in ("1", "1.0"),
+        streams=scope["http_version"] not in ("1", "1.0") and NO_STREAM not in headers,
         checksums=headers.get(CHECKSUM_MODE, "").upper() == "ENABLED",
     )

@@ -34,6 +34,8 @@ class Case:
     @property
     def objects(self) -> int:
         """Distinct keys: enough that none is special, few enough to stay in the page cache."""
+        if self.op == "put":
+            return 8 if self.size >= LARGE else 64  # more than are under way: nothing is overwritten twice at once
         if self.size >= LARGE:
             return 4
         return 16 if self.size >= MIB or self.pixels else 64

@@ -60,7 +60,7 @@ async def put_object_acl(ctx: GatewayContext, call: Call, op: PutObjectAcl) -> R
     owner = info.attributes.owner or bucket_owner
     acl = object_acl(op.acl, owner) if op.acl else await _from_body(call, owner, _FOR_OBJECTS)
     if acl != info.attributes.acl:
-        await ctx.store.update(op.bucket, op.key, replace(info.attributes, acl=acl))
+        await ctx.store.update(op.bucket, op.key, acl=acl)
     return Reply(200, [])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers import access
@@ -41,5 +40,4 @@ async def delete_object_tagging(ctx: GatewayContext, call: Call, op: DeleteObjec
 
 
 async def _set_tags(ctx: GatewayContext, op: PutObjectTagging | DeleteObjectTagging, tags: Mapping[str, str]) -> None:
-    info = await ctx.store.head(op.bucket, op.key)
-    await ctx.store.update(op.bucket, op.key, replace(info.attributes, tags=tags))
+    await ctx.store.update(op.bucket, op.key, tags=tags)

@@ -28,6 +28,10 @@ CREATE TABLE IF NOT EXISTS refusals (
   id TEXT PRIMARY KEY, kind TEXT NOT NULL, message TEXT NOT NULL, until_s REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS generations (
   base TEXT PRIMARY KEY, current INTEGER NOT NULL, spent INTEGER NOT NULL, named_s REAL NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS results_new AFTER INSERT ON results BEGIN
+  UPDATE meta SET value = CAST(value AS INTEGER) + new.size WHERE name = 'bytes'; END;
+CREATE TRIGGER IF NOT EXISTS results_old AFTER DELETE ON results BEGIN
+  UPDATE meta SET value = CAST(value AS INTEGER) - old.size WHERE name = 'bytes'; END;
 """
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MEMORY_ROWS = 4096
@@ -246,12 +250,6 @@ class Results:
                     shutil.rmtree(folder, ignore_errors=True)
             db.execute("DELETE FROM results")
             db.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?), ('bytes', '0')", (boot,))
-            for event, sign, which in (("INSERT", "+", "new"), ("DELETE", "-", "old")):
-                db.execute(
-                    # both values come from the tuple above
-                    f"CREATE TRIGGER IF NOT EXISTS results_{which} AFTER {event} ON results BEGIN "
-                    f"UPDATE meta SET value = CAST(value AS INTEGER) {sign} {which}.size WHERE name = 'bytes'; END"  # noqa: S608
-                )
 
 
 def sweep(folder: Path) -> None:

@@ -410,7 +410,7 @@ class Runner:
     async def _in_thread(
         self, plan: Plan, slot: Slot, finish: Callable[[TargetError | None], None], work: Callable[[float], None]
     ) -> None:
-        """Run `work(deadline)` in a thread; past it, fail without the thread and count its slot lost till it returns."""
+        """Run `work(deadline)` in a thread; past it, fail without the thread and count its slot lost for now."""
         loop = asyncio.get_running_loop()
         timeout_s = self._timeout_s(plan)
         watch = _Watch(slot, plan)

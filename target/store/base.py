@@ -202,8 +202,10 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def update(self, bucket: str, key: str, attributes: Attributes) -> ObjectInfo:
-        """Replace an object's tags, ACL and other attributes; bytes, ETag and mtime stay."""
+    async def update(
+        self, bucket: str, key: str, *, tags: Mapping[str, str] | None = None, acl: str | None = None
+    ) -> ObjectInfo:
+        """Replace an object's tags, its ACL or both; all else stays, ETag and mtime too. Raises NoSuchKey."""
 
     @abstractmethod
     async def delete(self, bucket: str, key: str, *, condition: WriteCondition | None = None) -> bool:

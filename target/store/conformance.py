@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -337,7 +338,7 @@ class StoreConformance(ReadConformance):
         with pytest.raises(errors.NoSuchBucket):
             await store.delete(BUCKET, "k")
         with pytest.raises(errors.NoSuchBucket):
-            await store.update(BUCKET, "k", PLAIN)
+            await store.update(BUCKET, "k", tags={})
         with pytest.raises(errors.NoSuchBucket):
             await store.create_upload(BUCKET, "k", PLAIN)
 
@@ -424,18 +425,19 @@ class StoreConformance(ReadConformance):
             await task
         assert keys(await filled.list_objects(BUCKET)) == []
 
-    async def test_update_changes_attributes_only(self, filled: Store) -> None:
-        """Bytes, ETag, time and checksums stay."""
+    async def test_update_changes_tags_and_acl_only(self, filled: Store) -> None:
+        """Bytes, ETag, time, checksums and the other attributes stay."""
         before = await filled.put(BUCKET, "k", body_of(b"data"), PLAIN, intake=Tally())
-        after = await filled.update(BUCKET, "k", FULL)
+        await filled.update(BUCKET, "k", tags=FULL.tags)
+        after = await filled.update(BUCKET, "k", acl="public-read")
         assert after == await filled.head(BUCKET, "k")
-        assert after.attributes == FULL
+        assert after.attributes == replace(PLAIN, tags=FULL.tags, acl="public-read")
         assert (after.size, after.etag, after.modified_ns, after.checksums) == (
             *(before.size, before.etag, before.modified_ns, before.checksums),
         )
         assert await read_all(filled, "k") == b"data"
         with pytest.raises(errors.NoSuchKey):
-            await filled.update(BUCKET, "other", FULL)
+            await filled.update(BUCKET, "other", tags={})
 
     async def test_delete(self, filled: Store) -> None:
         """Deleting tells whether there was one."""

@@ -30,7 +30,7 @@ from transom.target.store.base import (
     WriteCondition,
 )
 from transom.target.store.listing import Page, roll_up
-from transom.target.store.rules import check_condition, choose_parts, multipart_etag
+from transom.target.store.rules import check_condition, choose_parts, multipart_etag, updated
 
 CHUNK = 1024 * 1024
 
@@ -155,10 +155,12 @@ class MemoryStore(Store):
         info = ObjectInfo(bucket, key, len(data), md5_hex, time.time_ns(), attributes, checksums, kind)
         return self._place(info, data, condition)
 
-    async def update(self, bucket: str, key: str, attributes: Attributes) -> ObjectInfo:
+    async def update(
+        self, bucket: str, key: str, *, tags: Mapping[str, str] | None = None, acl: str | None = None
+    ) -> ObjectInfo:
         """Raises NoSuchBucket, NoSuchKey."""
         info, data = self._object(bucket, key)
-        return self._place(replace(info, attributes=attributes), data, None)
+        return self._place(replace(info, attributes=updated(info.attributes, tags, acl)), data, None)
 
     async def delete(self, bucket: str, key: str, *, condition: WriteCondition | None = None) -> bool:
         """Raises NoSuchBucket, and what conditions raise."""

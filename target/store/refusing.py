@@ -60,7 +60,9 @@ class RefusingStore(Store):
         """Raises ReadOnlyStore."""
         self._refuse(bucket)
 
-    async def update(self, bucket: str, key: str, attributes: Attributes) -> ObjectInfo:
+    async def update(
+        self, bucket: str, key: str, *, tags: Mapping[str, str] | None = None, acl: str | None = None
+    ) -> ObjectInfo:
         """Raises ReadOnlyStore."""
         self._refuse(bucket)
 

@@ -84,9 +84,11 @@ class StoreRouter(Store):
         """As the bucket's store does; raises ReadOnlyStore for a folder."""
         return await self._of(bucket).put(bucket, key, body, attributes, intake=intake, condition=condition)
 
-    async def update(self, bucket: str, key: str, attributes: Attributes) -> ObjectInfo:
+    async def update(
+        self, bucket: str, key: str, *, tags: Mapping[str, str] | None = None, acl: str | None = None
+    ) -> ObjectInfo:
         """Raises NoSuchBucket, NoSuchKey, ReadOnlyStore."""
-        return await self._of(bucket).update(bucket, key, attributes)
+        return await self._of(bucket).update(bucket, key, tags=tags, acl=acl)
 
     async def delete(self, bucket: str, key: str, *, condition: WriteCondition | None = None) -> bool:
         """Raises NoSuchBucket, ReadOnlyStore, and what conditions raise."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from transom.target.errors import EntityTooSmall, InvalidPart, InvalidPartOrder, NoSuchKey, PreconditionFailed
-from transom.target.store.base import Part, WriteCondition
+from transom.target.store.base import Attributes, Part, WriteCondition
 
 
 def check_condition(condition: WriteCondition | None, etag: str | None) -> None:
@@ -68,3 +69,12 @@ def common_prefix(key: bytes, prefix: bytes, delimiter: bytes) -> bytes | None:
         return None
     at = key.find(delimiter, len(prefix))
     return None if at < 0 else key[: at + len(delimiter)]
+
+
+def updated(attributes: Attributes, tags: Mapping[str, str] | None, acl: str | None) -> Attributes:
+    """The attributes with other tags, another ACL, or both."""
+    return replace(
+        attributes,
+        tags=attributes.tags if tags is None else tags,
+        acl=attributes.acl if acl is None else acl,
+    )

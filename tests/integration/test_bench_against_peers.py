@@ -75,7 +75,7 @@ def measured(load, pace):
 def test_mixed_run_is_verified_reported_and_leaves_nothing(moto_peer, tmp_path):
     out = tmp_path / "run.json"
     options = ("--mix", "get=50,put=50", "--size", "10KiB", "--objects", "8", "--count", "60", "--workers", "2")
-    done = command(moto_peer, *options, "--verify", "--concurrency", "4", "--json", str(out))
+    done = command(moto_peer, *options, "--verify", "--concurrency", "2", "--json", str(out))
     assert done.returncode == 0, done.stderr
     assert "p99.9" in done.stdout
     data = json.loads(out.read_text())

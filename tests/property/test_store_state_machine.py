@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,10 +114,11 @@ class StoreMachine(RuleBasedStateMachine):
     def update(self, key: str, attributes: Attributes) -> None:
         if key not in self.model:
             with pytest.raises(NoSuchKey):
-                self.run(self.store.update("b", key, attributes))
+                self.run(self.store.update("b", key, tags=attributes.tags))
             return
-        self.model[key] = (*self.model[key][:2], attributes)
-        self.expect(self.run(self.store.update("b", key, attributes)), key)
+        data, etag, before = self.model[key]
+        self.model[key] = (data, etag, replace(before, tags=attributes.tags, acl=attributes.acl))
+        self.expect(self.run(self.store.update("b", key, tags=attributes.tags, acl=attributes.acl)), key)
 
     @rule(key=KEYS, start=st.integers(0, 60), length=st.integers(0, 60))
     def read(self, key: str, start: int, length: int) -> None:

@@ -5,8 +5,8 @@ They know nothing of files: a change names the blobs that nothing uses any more,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transom.target.errors import BucketExists, BucketNotEmpty, NoSuchBucket, NoSuchKey
@@ -14,7 +14,7 @@ from transom.target.store.base import Attributes, Bucket, ObjectInfo, WriteCondi
 from transom.target.store.local import rows
 from transom.target.store.local.blobs import Blob
 from transom.target.store.local.writer import Transaction
-from transom.target.store.rules import check_condition
+from transom.target.store.rules import check_condition, updated
 
 EAGER_PIECES = 64  # a reader opens the files of this many pieces at once; of more, as it comes to them
 GRACE_NS = 3600 * 10**9
@@ -167,19 +167,16 @@ class PutObject:
 
 @dataclass(frozen=True, slots=True)
 class UpdateObject:
-    """Replace an object's attributes. Raises NoSuchBucket, NoSuchKey."""
+    """Replace an object's tags, its ACL or both. Raises NoSuchBucket, NoSuchKey."""
 
     bucket: str
     key: str
-    attributes: Attributes
+    tags: Mapping[str, str] | None
+    acl: str | None
 
     def __call__(self, transaction: Transaction) -> ObjectInfo:
         """Apply it."""
         where = (bucket_id(transaction, self.bucket), rows.encode_key(self.key))
-        transaction.db.execute(
-            "UPDATE objects SET attributes = ? WHERE bucket = ? AND key = ?",
-            (rows.encode_attributes(self.attributes), *where),
-        )
         row = transaction.db.execute(
             "SELECT size, etag, modified_ns, attributes, checksums, checksum_type, blob, pieces, piece_checksums"
             " FROM objects WHERE bucket = ? AND key = ?",
@@ -187,7 +184,13 @@ class UpdateObject:
         ).fetchone()
         if row is None:
             raise NoSuchKey(f"There is no object {self.key}.")
-        return rows.to_info(self.bucket, self.key, row)
+        info = rows.to_info(self.bucket, self.key, row)
+        info = replace(info, attributes=updated(info.attributes, self.tags, self.acl))
+        transaction.db.execute(
+            "UPDATE objects SET attributes = ? WHERE bucket = ? AND key = ?",
+            (rows.encode_attributes(info.attributes), *where),
+        )
+        return info
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,9 +136,11 @@ class LocalStore(Store):
         blob = await receive(body, self._folder, self._threads, intake)
         return await self._writer.apply(changes.PutObject(bucket, key, blob, attributes, condition), adopts=[blob.id])
 
-    async def update(self, bucket: str, key: str, attributes: Attributes) -> ObjectInfo:
+    async def update(
+        self, bucket: str, key: str, *, tags: Mapping[str, str] | None = None, acl: str | None = None
+    ) -> ObjectInfo:
         """Raises NoSuchBucket, NoSuchKey."""
-        return await self._writer.apply(changes.UpdateObject(bucket, key, attributes))
+        return await self._writer.apply(changes.UpdateObject(bucket, key, tags, acl))
 
     async def delete(self, bucket: str, key: str, *, condition: WriteCondition | None = None) -> bool:
         """Raises NoSuchBucket, and what conditions raise."""

@@ -102,7 +102,9 @@ class S3fs:
 
     def put_parts(self, endpoint: str, bucket: str, key: str, path: str) -> None:
         with self._open(endpoint).open(f"{bucket}/{key}", "wb", block_size=PART_SIZE) as file:
-            file.write(Path(path).read_bytes())
+            data = Path(path).read_bytes()
+            for start in range(0, len(data), PART_SIZE):
+                file.write(data[start : start + PART_SIZE])
 
     def get(self, endpoint: str, bucket: str, key: str, path: str) -> None:
         Path(path).write_bytes(self._open(endpoint).cat_file(f"{bucket}/{key}"))

@@ -66,6 +66,13 @@ def test_workers_do_not_march_in_step():
     assert sorted(orders[0]) == sorted(orders[1])
 
 
+def test_workers_write_different_keys():
+    load = workload(mix={"put": 1}, objects=6)
+    keys = [{r.path for r in itertools.islice(endless(load, worker, 3), 20)} for worker in range(3)]
+    assert [len(each) for each in keys] == [2, 2, 2]
+    assert len(set().union(*keys)) == 6
+
+
 def test_etl_gets_carry_the_pipeline_and_its_args():
     request = reads(workload(etl="a>>b", etl_args="[1,null]", mix={"etl": 1}), None, op="etl")[0]
     assert request.query == (("etl", "a>>b"), ("etl_args", "[1,null]"))

@@ -226,7 +226,7 @@ async def test_every_write_is_refused(store: FolderStore, root: Path) -> None:
         store.delete_bucket("f"),
         store.set_bucket_acl("f", "private"),
         store.put("f", "file", body_of(b"x"), Attributes()),
-        store.update("f", "file", Attributes()),
+        store.update("f", "file", tags={}),
         store.delete("f", "file"),
         store.create_upload("f", "file", Attributes()),
         store.put_part("f", "file", "id", 1, body_of(b"x")),
