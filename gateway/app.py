@@ -24,6 +24,7 @@ from transom.s3compat.errors import S3Error, from_target, render
 from transom.s3compat.operations import GetObject, HeadObject, Operation, parse
 from transom.s3compat.reply import Reply
 from transom.s3compat.request import HttpRequest
+from transom.target.access_log import AccessLog
 from transom.target.errors import TargetError
 from transom.target.respond import UnfinishedBodyError, lifespan, respond
 
@@ -54,35 +55,37 @@ class S3App:
     context: GatewayContext
     authenticator: Authenticator
     reads: TransformReads
+    access_log: AccessLog
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, whatever happens: the error boundary."""
         started = time.perf_counter()
         request = http_request(scope)
-        request_id = secrets.token_hex(8).upper()
-        call: Call | None = None
-        name = ""
+        seen = _Seen(started, secrets.token_hex(8).upper(), request.raw_path)
         try:
-            address, identity, principal = self.authenticator(request)
-            if request.raw_path.startswith(_INTERNAL) and not address.via:
-                _refuse_internal(principal)
-            if address.via:
-                address = replace(address, bucket=implicit_name(address.bucket, address.via), via="")
-            body = _Body(receive)
-            call = Call(request, address, identity, principal, request_id, body.next)
-            operation = parse(request, address)
-            name = operation.name
-            reply = await self._handle(call, operation)
+            reply = await self._reply(request, seen, receive)
         except ClientDisconnect:
-            _log.info("the client left", request_id=request_id, operation=name)
+            _log.info("the client left", request_id=seen.request_id, operation=seen.operation)
             return
         except (S3Error, TargetError) as failure:
-            reply = _refusal(failure, request, request_id)
+            reply = _refusal(failure, request, seen.request_id)
         except Exception:
-            _log.exception("internal error", request_id=request_id, operation=name)
-            reply = _refusal(S3Error("InternalError"), request, request_id)
-        reply.headers.append(("x-amz-request-id", request_id))
-        await self._send(reply, _Line(started, request, request_id, name, call), scope, receive, send)
+            _log.exception("internal error", request_id=seen.request_id, operation=seen.operation)
+            reply = _refusal(S3Error("InternalError"), request, seen.request_id)
+        reply.headers.append(("x-amz-request-id", seen.request_id))
+        await self._send(reply, seen, scope, receive, send)
+
+    async def _reply(self, request: HttpRequest, seen: _Seen, receive: Receive) -> Reply:
+        address, identity, principal = self.authenticator(request)
+        seen.access_key = principal.access_key
+        if request.raw_path.startswith(_INTERNAL) and not address.via:
+            _refuse_internal(principal)
+        if address.via:
+            address = replace(address, bucket=implicit_name(address.bucket, address.via), via="")
+        call = Call(request, address, identity, principal, seen.request_id, _Body(receive).next)
+        operation = parse(request, address)
+        seen.operation = operation.name
+        return await self._handle(call, operation)
 
     async def _handle(self, call: Call, operation: Operation) -> Reply:
         if isinstance(operation, GetObject | HeadObject) and self.reads.wants(operation):
@@ -90,35 +93,33 @@ class S3App:
         handler: Handler = HANDLERS[type(operation)]
         return await handler(self.context, call, operation)
 
-    async def _send(self, reply: Reply, line: _Line, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _send(self, reply: Reply, call: _Seen, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             sent = await respond(reply, scope, receive, send)
         except UnfinishedBodyError as error:
-            _log.error("unfinished", reason=str(error), **line.fields(reply.status))
+            _log.error("unfinished", request_id=call.request_id, operation=call.operation, reason=str(error))
             raise
-        _log.info("request", bytes=sent, **line.fields(reply.status))
+        self.access_log.request(
+            call.started,
+            request_id=call.request_id,
+            operation=call.operation,
+            method=scope["method"],
+            path=call.path,
+            status=reply.status,
+            bytes=sent,
+            key=call.access_key,
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """What a request's log line says."""
+@dataclass(slots=True)
+class _Seen:
+    """What the log says of a request, as far as it got."""
 
     started: float
-    request: HttpRequest
     request_id: str
-    operation: str
-    call: Call | None
-
-    def fields(self, status: int) -> dict[str, object]:
-        return {
-            "request_id": self.request_id,
-            "operation": self.operation,
-            "method": self.request.method,
-            "path": self.request.raw_path,
-            "status": status,
-            "key": self.call.principal.access_key if self.call else "",
-            "ms": round((time.perf_counter() - self.started) * 1000, 1),
-        }
+    path: str
+    operation: str = ""
+    access_key: str = ""
 
 
 class _Body:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from transom.cluster.grants import Grant, GrantExpired, GrantInvalid, verify
 from transom.s3compat.errors import S3Error, from_target, render
 from transom.s3compat.reply import Reply
+from transom.target.access_log import AccessLog
 from transom.target.answer import Ask, answer
 from transom.target.errors import TargetError
 from transom.target.etl.plan import Plan
@@ -32,6 +33,7 @@ class TargetApp:
     target: Target
     secret: bytes
     target_id: str
+    access_log: AccessLog
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -43,21 +45,19 @@ class TargetApp:
         reply, request_id = await self._reply(scope, headers)
         reply.headers.append((REQUEST_ID, request_id))
         reply.headers.append(("x-transom-target", self.target_id))
-        sent: int | str
         try:
             sent = await respond(reply, scope, receive, send)
         except UnfinishedBodyError as error:
             _log.error("unfinished", request_id=request_id, reason=str(error))
             raise
-        _log.info(
-            "request",
+        self.access_log.request(
+            started,
             request_id=request_id,
             target=self.target_id,
             method=scope["method"],
             path=scope["path"],
             status=reply.status,
             bytes=sent,
-            ms=round((time.perf_counter() - started) * 1000, 1),
         )
 
     async def _reply(self, scope: Scope, headers: dict[str, str]) -> tuple[Reply, str]:

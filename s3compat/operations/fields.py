@@ -262,7 +262,7 @@ def directive(headers: Mapping[str, str], name: str) -> Directive:
 
 
 def copy_source(headers: Mapping[str, str]) -> CopySource:
-    """Read x-amz-copy-source: [/]BUCKET/KEY[?versionId=ID], percent-encoded."""
+    """Read x-amz-copy-source: [/]BUCKET/KEY[?versionId=ID], percent-encoded; a bare '+' is a space, as it is to S3."""
     header = headers["x-amz-copy-source"]
     path, mark, suffix = header.partition("?")
     version: str | None = None
@@ -271,7 +271,7 @@ def copy_source(headers: Mapping[str, str]) -> CopySource:
         if name != "versionId" or not version:
             raise invalid("x-amz-copy-source", header)
     try:
-        address = split("/" + path.removeprefix("/"), "", ())
+        address = split("/" + path.removeprefix("/").replace("+", " "), "", ())
         check_bucket_reference(address.bucket)
         check_key(address.key)
     except S3Error as error:

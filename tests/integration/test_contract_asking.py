@@ -45,8 +45,6 @@ def test_every_spelling_is_one_identity(server: RunningServer, wire: Wire, bucke
         query(etl_name="append", etl_pipeline="upper,append", etl_args=args),
         query(etl_name="append>>upper", etl_pipeline="append", etl_args=args),
         query(etl_pipeline="append,upper,append", etl_args=args),
-        # raw signs, as a careless client sends them
-        "etl=append>>upper>>append&" + query(etl_args=args),
     ]
     answers = [wire.get(f"{source}?{spelling}") for spelling in spellings]
     assert [(answer.status, answer.body) for answer in answers] == [(200, wanted)] * len(answers)
@@ -70,7 +68,6 @@ def test_pipeline_without_arguments_is_one_identity_by_query_view_and_prefix(
         f"/{bucket}--etl--upper/dir/k?" + query(etl="append>>md5"),
         f"/{view}/dir/k",
         f"/-/via/upper~append~md5/{bucket}/dir/k",
-        f"/-/via/upper>>append>>md5/{bucket}/dir/k",
         f"/-/via/upper%3E%3Eappend%3E%3Emd5/{bucket}/dir/k",
         f"/-/via/upper%253E%253Eappend%253E%253Emd5/{bucket}/dir/k",  # botocore encodes an encoded endpoint again
         f"/-/via/upper%7Eappend%7Emd5/{bucket}/dir/k",
@@ -81,6 +78,18 @@ def test_pipeline_without_arguments_is_one_identity_by_query_view_and_prefix(
     assert len({answer.body for answer in answers}) == 1
     assert len({answer.etag for answer in answers}) == 1
     admin.remove_view(view)
+
+
+def test_raw_signs_are_taken_where_the_http_server_takes_them(
+    server: RunningServer, wire: Wire, bucket: str, source: str
+) -> None:
+    """">" isn't allowed in a URL. Hypercorn passes it on; Granian's parser refuses it before any of ours sees it."""
+    for target in (f"/-/via/upper>>append/{bucket}/dir/k", f"{source}?etl=upper>>append"):
+        answer = wire.get(target)
+        if server.args:
+            assert (answer.status, answer.body) == (200, b"SOME TEXT!")
+        else:
+            assert (answer.status, answer.body) == (400, b"")
 
 
 @pytest.mark.parametrize("via", ["upper~append", "upper>>append", "upper%3E%3Eappend"])

@@ -91,7 +91,7 @@ def test_parallel_ranges_of_a_large_result_make_up_the_whole(wire: Wire, bucket:
     """From one run, though all of them come before it is made."""
     wire.put(at(bucket, "k"), b"x")
     size = 9 * MIB + 17
-    target = at(bucket, "k", etl="count>>grow", etl_args=f'["{log}", {size}]')
+    target = at(bucket, "k", etl="grow>>count", etl_args=f'[{size}, "{log}"]')
 
     def read(start: int) -> bytes:
         answer = wire.get(target, {"Range": f"bytes={start}-{start + MIB - 1}"})

@@ -210,7 +210,7 @@ def test_response_overrides_and_args_travel_in_the_grant(wire: Wire) -> None:
     url = location(wire.get(asked, CURL))
     answer = fetch(url)
     assert len(answer.content) == 10
-    assert answer.headers["content-type"].encode("latin-1").decode() == "x/y; charset=ü"
+    assert answer.headers["content-type"] == "x/y; charset=ü"
 
 
 def test_a_presigned_urls_end_bounds_the_redirects(wire: Wire) -> None:

@@ -55,6 +55,11 @@ class Case:
         """The made view's name."""
         return f"view-{self.name}"
 
+    @property
+    def exact_view(self) -> str:
+        """The name of the made view that lists exact sizes, making results to know them."""
+        return f"exact-{self.name}"
+
     def result_bytes(self) -> bytes:
         """What must come out, of one that has the same bytes every time."""
         assert self.result is not None

@@ -68,6 +68,8 @@ def environment(home: Path) -> dict[str, str]:
 class Driver(ABC):
     """One client. Paths of the methods are local files; `place` says where the object is."""
 
+    odd_key = "folder/a b+c ü.txt"  # what it can put, list, get and copy
+
     def __init__(self, work: Path, name: str) -> None:
         self.work = work / name
         self.env = environment(self.work / "home")
@@ -302,6 +304,7 @@ class PyArrow(Library):
 class Crt(Library):
     """s3torchconnectorclient."""
 
+    odd_key = "folder/abc.txt"  # its copy sends the source as it is, which its own HTTP refuses
     library = "crt"
     module = "s3torchconnectorclient"
 

@@ -44,6 +44,7 @@ def fill(server: RunningServer) -> Matrix:
         for case in (*CASES, LARGE):
             admin.init_etl(case.etl, plugin=case.plugin, args=dict(case.args))
             admin.create_view(case.view, SOURCE, case.etl)
+            admin.create_view(case.exact_view, SOURCE, case.etl, sizes="materialise")
     return matrix
 
 

@@ -13,7 +13,9 @@ from tests.integration.clients.matrix import SOURCE, Matrix, check
 Clients = Callable[[str], Driver]
 
 BOTO3 = [name for name in CLIENTS if name.startswith("boto3")]
-COPYING = [name for name in CLIENTS if name not in ("crt", "pyarrow")]
+COPYING = ["boto3", "boto3-1.37", "aws", "s5cmd", "rclone", "s3fs", "pyarrow"]
+# The older aws-cli costs a second a command and reads as boto3 1.37 does: the cases above are enough of it.
+SIMPLE = [name for name in CLIENTS if name != "aws-1.38"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -34,20 +36,20 @@ def test_result_is_read_through_the_endpoint_prefix(
     check(matrix, case, key, client.read(matrix.place(SOURCE, via=case.etl), key))
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("name", SIMPLE)
 def test_pipeline_is_read_through_the_endpoint_prefix(matrix: Matrix, clients: Clients, name: str) -> None:
     got = clients(name).get(matrix.place(SOURCE, via="upper~md5"), "big.bin")
     assert got == by_hand("md5", CASE["upper"].result_bytes())
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("name", SIMPLE)
 def test_simplest_read_of_a_result_is_whole(matrix: Matrix, clients: Clients, name: str) -> None:
     client, case = clients(name), CASE["grow12"]
     key = matrix.source(f"simple/{name}", case.source)
     check(matrix, case, key, client.get(matrix.place(case.view), key))
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("name", SIMPLE)
 def test_one_range_of_a_result_is_that_range(matrix: Matrix, clients: Clients, name: str) -> None:
     client, case = clients(name), CASE["grow12"]
     key = matrix.source(f"range/{name}", case.source)

@@ -380,6 +380,12 @@ def test_copy_object() -> None:
     assert op.attributes.metadata == {"a": "1"}
 
 
+def test_a_bare_plus_in_a_copy_source_is_a_space() -> None:
+    op = parse("PUT", "/bucket/key", x_amz_copy_source="src/a+b%2Bc%20d")
+    assert isinstance(op, operations.CopyObject)
+    assert op.source == CopySource("src", "a b+c d")
+
+
 @pytest.mark.parametrize("source", ["", "/", "bucket", "bucket/", "/b/k?versionId=", "b/k?x=1", "b/%FF", "-/k"])
 def test_a_malformed_copy_source_is_refused(source: str) -> None:
     error = refused("PUT", "/bucket/key", x_amz_copy_source=source)

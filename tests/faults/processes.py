@@ -1,0 +1,142 @@
+"""What the fault tests share: processes found by pid through /proc, and reads that check every byte."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.running import RunningServer
+from tests.wire import eventually
+
+NO_RETRIES = {"retries": {"total_max_attempts": 1}, "read_timeout": 60}
+
+
+def state(pid: int) -> str:
+    """The kernel's letter for a process: Z is dead and not yet reaped; "" when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def gone(pid: int) -> bool:
+    return state(pid) in ("", "Z")
+
+
+def children(pid: int) -> list[int]:
+    """Children of every thread of a process."""
+    found: list[int] = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(child) for child in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
+
+
+def workers(server: RunningServer) -> list[int]:
+    """The ETL worker processes under the server's processes."""
+    return [each for process in server.children() for each in children(process) if b"etl.worker" in _command(each)]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def listening(server: RunningServer, port: int) -> int:
+    """The pid of the server's process that serves `port`: every one inherits its own listener only."""
+    (inode,) = {
+        line.split()[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
+    }
+    (pid,) = [pid for pid in server.children() if _holds(pid, f"socket:[{inode}]")]
+    return pid
+
+
+def _holds(pid: int, what: str) -> bool:
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if os.readlink(fd) == what:
+                return True
+        except FileNotFoundError:
+            continue
+    return False
+
+
+def restarted(server: RunningServer, killed: int, count: int) -> None:
+    """Wait until `killed` is gone and there are `count` processes again."""
+    eventually(lambda: gone(killed) and len([pid for pid in server.children() if not gone(pid)]) == count)
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+@dataclass
+class Load:
+    """Reads in many threads until told to stop; `errors` has whatever was wrong."""
+
+    read: Callable[[int], None]
+    done: int = 0
+    errors: list[BaseException] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def loop(self, number: int) -> None:
+        while not self._stop.is_set() and len(self.errors) < 3:
+            try:
+                self.read(number)
+            except BaseException as error:
+                self.errors.append(error)
+            with self._lock:
+                self.done += 1
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def more(self, count: int) -> None:
+        """Wait until that many more reads have ended."""
+        wanted = self.done + count
+        eventually(lambda: self.done >= wanted or self.errors, within_s=40)
+
+
+@contextmanager
+def load(read: Callable[[int], None], threads: int) -> Iterator[Load]:
+    """Keep `threads` threads reading while the block runs; fails if any read did."""
+    running = Load(read)
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(running.loop, number) for number in range(threads)]
+        try:
+            yield running
+        finally:
+            running.stop()
+        for future in futures:
+            future.result()
+    assert not running.errors, running.errors
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data).hexdigest()
+
+
+def nothing_left_in(folder: Path) -> bool:
+    return not any(folder.iterdir())
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What `work` returns, and how many seconds it took."""
+    started = time.monotonic()
+    return work(), time.monotonic() - started
