@@ -20,13 +20,13 @@ from transom.gateway.transforms import TransformReads
 from transom.gateway.views import implicit_name
 from transom.s3compat.addressing import Address, split
 from transom.s3compat.auth import Identity, authenticate
-from transom.s3compat.errors import S3Error, from_target, render
+from transom.s3compat.errors import ERROR_HEADER, S3Error, from_target, in_header, render
 from transom.s3compat.operations import GetObject, HeadObject, Operation, parse
 from transom.s3compat.reply import Reply
 from transom.s3compat.request import HttpRequest
 from transom.target.access_log import AccessLog
 from transom.target.errors import TargetError
-from transom.target.respond import UnfinishedBodyError, lifespan, respond
+from transom.target.respond import ClientLeftError, Departure, UnfinishedBodyError, lifespan, respond
 
 _log = structlog.get_logger("transom.gateway")
 _INTERNAL = "/-/"
@@ -62,9 +62,10 @@ class S3App:
         started = time.perf_counter()
         request = http_request(scope)
         seen = _Seen(started, secrets.token_hex(8).upper(), request.raw_path)
+        departure = Departure(receive)
         try:
-            reply = await self._reply(request, seen, receive)
-        except ClientDisconnect:
+            reply = await self._reply(request, seen, receive, departure)
+        except (ClientDisconnect, ClientLeftError):
             _log.info("the client left", request_id=seen.request_id, operation=seen.operation)
             return
         except (S3Error, TargetError) as failure:
@@ -73,16 +74,16 @@ class S3App:
             _log.exception("internal error", request_id=seen.request_id, operation=seen.operation)
             reply = _refusal(S3Error("InternalError"), request, seen.request_id)
         reply.headers.append(("x-amz-request-id", seen.request_id))
-        await self._send(reply, seen, scope, receive, send)
+        await self._send(reply, seen, scope, departure, send)
 
-    async def _reply(self, request: HttpRequest, seen: _Seen, receive: Receive) -> Reply:
+    async def _reply(self, request: HttpRequest, seen: _Seen, receive: Receive, departure: Departure) -> Reply:
         address, identity, principal = self.authenticator(request)
         seen.access_key = principal.access_key
         if request.raw_path.startswith(_INTERNAL) and not address.via:
             _refuse_internal(principal)
         if address.via:
             address = replace(address, bucket=implicit_name(address.bucket, address.via), via="")
-        call = Call(request, address, identity, principal, seen.request_id, _Body(receive).next)
+        call = Call(request, address, identity, principal, seen.request_id, _Body(receive).next, departure)
         operation = parse(request, address)
         seen.operation = operation.name
         return await self._handle(call, operation)
@@ -93,9 +94,9 @@ class S3App:
         handler: Handler = HANDLERS[type(operation)]
         return await handler(self.context, call, operation)
 
-    async def _send(self, reply: Reply, call: _Seen, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _send(self, reply: Reply, call: _Seen, scope: Scope, departure: Departure, send: Send) -> None:
         try:
-            sent = await respond(reply, scope, receive, send)
+            sent = await respond(reply, scope, departure, send)
         except UnfinishedBodyError as error:
             _log.error("unfinished", request_id=call.request_id, operation=call.operation, reason=str(error))
             raise
@@ -188,7 +189,7 @@ def _health(health: Mapping[str, object]) -> Callable[..., Any]:
 
 def _refusal(failure: S3Error | TargetError, request: HttpRequest, request_id: str) -> Reply:
     error = from_target(failure)
-    headers = [("content-type", "application/xml"), *error.headers.items()]
+    headers = [("content-type", "application/xml"), (ERROR_HEADER, in_header(error)), *error.headers.items()]
     if error.status == 304:  # noqa: PLR2004 - it has no body
         return Reply(304, list(error.headers.items()))
     return Reply(error.status, headers, render(error, resource=request.raw_path, request_id=request_id))

@@ -11,6 +11,7 @@ from transom.s3compat.auth import Identity
 from transom.s3compat.reply import Reply
 from transom.s3compat.request import HttpRequest
 from transom.target.answer import Ask
+from transom.target.respond import Departure
 from transom.target.store.base import ObjectInfo, Store
 
 
@@ -28,7 +29,10 @@ ANONYMOUS = Principal(access_key="", owner="", admin=False)
 
 @dataclass(slots=True)
 class Call:
-    """One request under way. `receive` gives the next piece of the raw body, None at its end."""
+    """One request under way. `receive` gives the next piece of the raw body, None at its end.
+
+    `departure` tells when the client leaves, to whoever works for it alone.
+    """
 
     request: HttpRequest
     address: Address
@@ -36,6 +40,7 @@ class Call:
     principal: Principal
     request_id: str
     receive: Callable[[], Awaitable[bytes | None]]
+    departure: Departure | None = None
 
 
 class Transforms(Protocol):

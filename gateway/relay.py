@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 import structlog
@@ -28,6 +29,7 @@ from transom.s3compat.errors import S3Error
 from transom.s3compat.reply import Reply
 from transom.target.answer import Ask
 from transom.target.app import CHECKSUM_MODE, NO_STREAM, PART_NUMBER, REQUEST_ID
+from transom.target.respond import ClientLeftError
 from transom.target.store.base import ObjectInfo
 
 FOLLOWS_HEADER = "x-transom-follows-redirects"
@@ -107,7 +109,7 @@ class RelayedTransforms:
     async def _relay(self, ask: Ask, call: Call | None) -> Reply:
         give_up = time.monotonic() + _ATTEMPTS_FOR_S
         while True:
-            response = await self.fetch(ask, call, _asked_headers(ask, call))
+            response = await self._unless_left(ask, self.fetch(ask, call, _asked_headers(ask, call)))
             status, headers, length = response.status, _answered_headers(response), response.content_length
             if ask.method == "HEAD" or status == HTTPStatus.NOT_MODIFIED or length == 0:
                 response.release()
@@ -120,6 +122,19 @@ class RelayedTransforms:
             except (aiohttp.ClientError, OSError) as error:  # nothing was sent on yet, so it can begin anew
                 if time.monotonic() > give_up:
                     raise _no_answer() from error
+
+    async def _unless_left(
+        self, ask: Ask, fetching: Coroutine[Any, Any, aiohttp.ClientResponse]
+    ) -> aiohttp.ClientResponse:
+        """Wait for the target; where the run is for this client alone, only while it is there."""
+        if ask.departure is None or ask.plan.cache:
+            return await fetching
+        task = asyncio.ensure_future(fetching)
+        await asyncio.wait({task, ask.departure.watch()}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()  # closes the connection, by which the target knows
+            raise ClientLeftError
+        return task.result()
 
     async def fetch(self, ask: Ask, call: Call | None, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Ask the owner, then the next in rank; waits a little for a restart when none can be reached."""

@@ -31,7 +31,7 @@ from transom.plugins.errors import LoadError
 from transom.plugins.manager import load
 from transom.s3compat.errors import S3Error
 from transom.s3compat.names import check_bucket_name
-from transom.target.etl.results import sweep
+from transom.target.etl.results import sweep, sweep_after
 from transom.target.store.local.folder_lock import FolderLock
 
 _BACKLOG = 1024
@@ -173,6 +173,7 @@ class Supervisor:
         now = time.monotonic()
         for process in self._processes:
             if process.child is not None and process.child.poll() is not None:
+                sweep_after(self.folder / "results", process.child.pid)
                 self._lost(process, process.child.returncode, now)
             if process.child is None and now >= process.restart_at:
                 self._spawn(process)

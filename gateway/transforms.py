@@ -68,6 +68,7 @@ class TransformReads:
             overrides=tuple(("response-" + name, value) for name, value in op.response_overrides.items()),
             streams=call.request.http_version not in ("1", "1.0"),
             checksums=op.checksum_mode,
+            departure=call.departure,
         )
         return await self.transforms.answer(ask, source, call, explicit=op.transform is not None)
 

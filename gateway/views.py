@@ -17,7 +17,8 @@ from typing import Any
 from transom.cluster.catalog import Catalog
 from transom.cluster.records import IMPLICIT_VIEW_MARK, ViewRecord
 from transom.gateway.context import Transforms
-from transom.s3compat.errors import S3Error, from_target
+from transom.s3compat.errors import CATALOGUE, ERROR_HEADER, S3Error, from_target
+from transom.s3compat.reply import Reply
 from transom.target.answer import Ask
 from transom.target.errors import EtlSkipped, NoSuchKey, ReadOnlyStore, TargetError
 from transom.target.etl.plan import Plan
@@ -174,7 +175,7 @@ class ViewStore(Store):
 
         entries = await asyncio.gather(*(entry(source) for source in page.objects))
         shown = {info.key: info for info in entries if info is not None and info.key.startswith(prefix)}
-        return Listing([shown[key] for key in sorted(shown, key=str.encode)], page.prefixes, page.next_after)
+        return Listing([shown[key] for key in sorted(shown, key=str.encode)], page.prefixes, page.next_after, view.sizes)
 
     async def _source_page(self, view: View, prefix: str, delimiter: str, after: str, limit: int) -> Listing:
         if not view.extensions:
@@ -196,8 +197,7 @@ class ViewStore(Store):
             described = self._target.describe(plan, source)
             size = described.size
             if size is None and view.sizes == "materialise":
-                with suppress(S3Error):  # listed all the same: the reason comes with the GET
-                    size = await self._made_size(plan, source)
+                size = await self._size_or_none(plan, source)
         except EtlSkipped:
             return None
         shown = source.size if size is None else size
@@ -206,13 +206,21 @@ class ViewStore(Store):
             bucket, view.listed(source.key), source, described.etag, described.content_type, shown, modified_s
         )
 
+    async def _size_or_none(self, plan: Plan, source: ObjectInfo) -> int | None:
+        try:
+            return await self._made_size(plan, source)
+        except S3Error as error:
+            if error.code == "SlowDown":  # a client that got the source's size would cut the result short
+                raise
+            return None  # listed all the same: the reason comes with the GET
+
     async def _made_size(self, plan: Plan, source: ObjectInfo) -> int:
         ask = Ask("HEAD", source.bucket, source.key, plan, headers={})
         try:
             reply = await self._transforms.answer(ask, source, None, explicit=False)
         except TargetError as error:
             raise error if isinstance(error, EtlSkipped) else from_target(error) from error
-        _raise_for(reply.status)
+        _raise_for(reply)
         return int(dict(reply.headers)["content-length"])
 
     async def parts(
@@ -362,7 +370,7 @@ class _ViewReader(ObjectReader):
         headers = {"range": f"bytes={start}-{stop - 1}", "if-match": f'"{self.info.etag}"'}
         ask = Ask("GET", self._source.bucket, self._source.key, self._plan, headers)
         reply = await self._transforms.answer(ask, self._source, None, explicit=False)
-        _raise_for(reply.status)
+        _raise_for(reply)
         if isinstance(reply.body, bytes):
             yield reply.body
             return
@@ -390,8 +398,15 @@ def _derived(
     )
 
 
-def _raise_for(status: int) -> None:
-    if status == HTTPStatus.NOT_FOUND:
-        raise EtlSkipped("the ETL leaves this object out")
-    if status >= HTTPStatus.BAD_REQUEST:
-        raise S3Error("InternalError", f"The transformed object could not be read (status {status}).")
+def _raise_for(reply: Reply) -> None:
+    """Raise what another target refused with, its code and reason as it told them."""
+    if reply.status < HTTPStatus.BAD_REQUEST:
+        return
+    headers = dict(reply.headers)
+    code, _, message = headers.get(ERROR_HEADER, "").partition(": ")
+    if code == "NoSuchKey":
+        raise EtlSkipped(message)
+    told = {"Retry-After": headers["retry-after"]} if "retry-after" in headers else {}
+    if code not in CATALOGUE:
+        raise S3Error("InternalError", f"The transformed object could not be read (status {reply.status}).")
+    raise S3Error(code, message, headers=told)

@@ -195,6 +195,14 @@ def from_target(error: Exception) -> S3Error:
     return S3Error(code, message, headers=headers, **fields)
 
 
+ERROR_HEADER = "x-transom-error"  # tells code and message where an error has no body: on HEAD
+
+
+def in_header(error: S3Error) -> str:
+    """Return the error as the value of ERROR_HEADER: "Code: message", on one line."""
+    return f"{error.code}: {' '.join(error.message.split())}"
+
+
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 

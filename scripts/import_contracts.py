@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
@@ -15,9 +16,9 @@ class AllowedContract(Contract):
     library that nothing imports any more is a fault too, so that the list stays true.
     """
 
-    source_modules = fields.SetField(subfield=fields.StringField())
-    allowed = fields.SetField(subfield=fields.StringField(), required=False, default=frozenset())
-    except_modules = fields.SetField(subfield=fields.StringField(), required=False, default=frozenset())
+    source_modules: Any = fields.SetField(subfield=fields.StringField())
+    allowed: Any = fields.SetField(subfield=fields.StringField(), required=False, default=frozenset())
+    except_modules: Any = fields.SetField(subfield=fields.StringField(), required=False, default=frozenset())
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002 (the interface's)
         """Compare the imports of every source module with the list."""

@@ -10,7 +10,8 @@ import asyncio
 import base64
 import zlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 from http import HTTPStatus
 
 from transom.s3compat.conditions import Conditions, if_range
@@ -21,6 +22,7 @@ from transom.s3compat.reply import Reply
 from transom.target.errors import NoSuchVersion, SlowDown, SourceChanged
 from transom.target.etl.plan import Plan, identify
 from transom.target.etl.runs import HEAD_SIZE, DirectRun, Job, OpenResult
+from transom.target.respond import ClientLeftError, Departure
 from transom.target.service import Target
 from transom.target.store.base import ObjectInfo
 
@@ -33,6 +35,7 @@ class Ask:
     """A read of a transformed object. `headers` are the client's: range and conditions are its own affair.
 
     `streams` is False where a body can't end without a length (HTTP/1.0). `checksums` asks for checksums.
+    `departure` tells when the client leaves: a run for it alone ends then.
     """
 
     method: str
@@ -45,6 +48,7 @@ class Ask:
     overrides: tuple[tuple[str, str], ...] = ()
     streams: bool = True
     checksums: bool = False
+    departure: Departure | None = field(default=None, compare=False)
 
 
 async def answer(target: Target, ask: Ask, source: ObjectInfo | None = None) -> Reply:
@@ -180,11 +184,7 @@ class _Answer:
         content_type, size = self._target.known_size(job.plan, self._source)
         run = await self._target.direct(job)
         try:
-            async with asyncio.timeout(self._target.limits.wait_s):
-                head = await run.next() or b""
-        except TimeoutError:
-            run.cancel()
-            raise SlowDown("The result is not ready within the wait budget. Try again.", retry_after_s=1) from None
+            head = await self._first(run)
         except BaseException:
             run.cancel()
             raise
@@ -195,6 +195,22 @@ class _Answer:
             run.cancel()
             return self._finished(await self._target.materialise(job))
         return Reply(200, self._headers(content_type, size), _Fed(run, head))
+
+    async def _first(self, run: DirectRun) -> bytes:
+        """The head of a direct run; raises SlowDown past the wait budget, ClientLeftError when nobody waits for it."""
+        piece = asyncio.ensure_future(run.next())
+        waiting: set[asyncio.Future[Any]] = {piece}
+        if self._ask.departure is not None:
+            waiting.add(self._ask.departure.watch())
+        done, _ = await asyncio.wait(
+            waiting, timeout=self._target.limits.wait_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if piece in done:
+            return piece.result() or b""
+        piece.cancel()
+        if done:
+            raise ClientLeftError
+        raise SlowDown("The result is not ready within the wait budget. Try again.", retry_after_s=1)
 
     # --- headers ----------------------------------------------------------------------------------
 

@@ -10,19 +10,20 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from transom.cluster.grants import Grant, GrantExpired, GrantInvalid, verify
-from transom.s3compat.errors import S3Error, from_target, render
+from transom.s3compat.errors import ERROR_HEADER, S3Error, from_target, in_header, render
 from transom.s3compat.reply import Reply
 from transom.target.access_log import AccessLog
 from transom.target.answer import Ask, answer
 from transom.target.errors import TargetError
 from transom.target.etl.plan import Plan
-from transom.target.respond import UnfinishedBodyError, lifespan, respond
+from transom.target.respond import ClientLeftError, Departure, UnfinishedBodyError, lifespan, respond
 from transom.target.service import Target
 
 REQUEST_ID = "x-amz-request-id"
 PART_NUMBER = "x-transom-part-number"
 CHECKSUM_MODE = "x-amz-checksum-mode"
 NO_STREAM = "x-transom-no-stream"  # the relay's client takes no body without a length
+_XML = ("content-type", "application/xml")
 _log = structlog.get_logger("transom.target")
 
 
@@ -42,11 +43,15 @@ class TargetApp:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         started = time.perf_counter()
-        reply, request_id = await self._reply(scope, headers)
+        departure = Departure(receive)
+        try:
+            reply, request_id = await self._reply(scope, headers, departure)
+        except ClientLeftError:
+            return
         reply.headers.append((REQUEST_ID, request_id))
         reply.headers.append(("x-transom-target", self.target_id))
         try:
-            sent = await respond(reply, scope, receive, send)
+            sent = await respond(reply, scope, departure, send)
         except UnfinishedBodyError as error:
             _log.error("unfinished", request_id=request_id, reason=str(error))
             raise
@@ -60,7 +65,7 @@ class TargetApp:
             bytes=sent,
         )
 
-    async def _reply(self, scope: Scope, headers: dict[str, str]) -> tuple[Reply, str]:
+    async def _reply(self, scope: Scope, headers: dict[str, str], departure: Departure) -> tuple[Reply, str]:
         """The answer, and the request's id: the gateway's where it signed one."""
         request_id = secrets.token_hex(8).upper()
         if scope["path"] == "/-/health":
@@ -68,14 +73,16 @@ class TargetApp:
         try:
             grant = self._grant(scope)
             request_id = grant.request_id or request_id
-            return await answer(self.target, _ask(grant, scope, headers)), request_id
+            return await answer(self.target, _ask(grant, scope, headers, departure)), request_id
+        except ClientLeftError:
+            raise
         except (S3Error, TargetError) as failure:
             error = from_target(failure)
         except Exception:
             _log.exception("internal error", request_id=request_id)
             error = S3Error("InternalError")
         body = render(error, resource=scope["path"], request_id=request_id)
-        return Reply(error.status, [("content-type", "application/xml"), *error.headers.items()], body), request_id
+        return Reply(error.status, [_XML, (ERROR_HEADER, in_header(error)), *error.headers.items()], body), request_id
 
     def _grant(self, scope: Scope) -> Grant:
         try:
@@ -92,7 +99,7 @@ class TargetApp:
             raise S3Error("AccessDenied", f"A target serves only what a gateway signed: {error}.") from error
 
 
-def _ask(grant: Grant, scope: Scope, headers: dict[str, str]) -> Ask:
+def _ask(grant: Grant, scope: Scope, headers: dict[str, str], departure: Departure) -> Ask:
     part = headers.get(PART_NUMBER)
     return Ask(
         method=grant.method,
@@ -105,4 +112,5 @@ def _ask(grant: Grant, scope: Scope, headers: dict[str, str]) -> Ask:
         overrides=grant.overrides,
         streams=scope["http_version"] not in ("1", "1.0") and NO_STREAM not in headers,
         checksums=headers.get(CHECKSUM_MODE, "").upper() == "ENABLED",
+        departure=departure,
     )

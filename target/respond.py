@@ -22,7 +22,32 @@ class UnfinishedBodyError(Exception):
     """The response was begun and can't be finished; the server must break the connection."""
 
 
-async def respond(reply: Reply, scope: Scope, receive: Receive, send: Send) -> int:
+class ClientLeftError(Exception):
+    """The client left before there was an answer; none is due."""
+
+
+class Departure:
+    """Tells that the client has left. The server is asked for it once, and only if somebody wants to know."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task: asyncio.Task[None] | None = None
+
+    def watch(self) -> asyncio.Task[None]:
+        """The task that ends when the client leaves; the same one every time. Don't cancel it: `close`."""
+        if self._task is None:
+            self._task = asyncio.ensure_future(_disconnected(self._receive))
+        return self._task
+
+    async def close(self) -> None:
+        """Watch no longer."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+
+async def respond(reply: Reply, scope: Scope, departure: Departure, send: Send) -> int:
     """Send the reply and return the number of body bytes sent. Raises UnfinishedBodyError."""
     headers = [(name.encode("latin-1"), _latin(value)) for name, value in reply.headers]
     body = reply.body
@@ -32,11 +57,12 @@ async def respond(reply: Reply, scope: Scope, receive: Receive, send: Send) -> i
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         if scope["method"] == "HEAD":
             body = b""
+        await departure.close()
         await send({"type": "http.response.body", "body": body})
         return len(body)
     length = next((int(value) for name, value in headers if name == b"content-length"), None)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    return await _stream(body, length, receive, send)
+    return await _stream(body, length, departure, send)
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
@@ -48,9 +74,9 @@ async def lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-async def _stream(body: AsyncIterator[bytes], length: int | None, receive: Receive, send: Send) -> int:
+async def _stream(body: AsyncIterator[bytes], length: int | None, departure: Departure, send: Send) -> int:
     sent = 0
-    gone = asyncio.ensure_future(_disconnected(receive))
+    gone = departure.watch()
     try:
         async for piece in body:
             sent += len(piece)
@@ -66,9 +92,7 @@ async def _stream(body: AsyncIterator[bytes], length: int | None, receive: Recei
     except Exception as error:
         raise UnfinishedBodyError(f"after {sent} bytes: {error}") from error
     finally:
-        gone.cancel()
-        with suppress(asyncio.CancelledError):
-            await gone
+        await departure.close()
         close = getattr(body, "aclose", None)
         if close is not None:
             await close()

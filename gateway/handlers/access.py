@@ -57,6 +57,12 @@ def refuse() -> NoReturn:
     raise S3Error("AccessDenied")
 
 
+def refuse_read_only(bucket: Bucket) -> None:
+    """Raise MethodNotAllowed for a view, and for any other bucket that takes no writes."""
+    if bucket.read_only:
+        raise S3Error("MethodNotAllowed", f"The bucket {bucket.name} is read-only.")
+
+
 async def known_bucket(ctx: GatewayContext, op: BucketOperation) -> Bucket:
     """Return the bucket, or raise NoSuchBucket; AccessDenied when it isn't whose the caller says it must be."""
     bucket = await ctx.store.bucket(op.bucket)
@@ -78,8 +84,7 @@ async def writable_bucket(ctx: GatewayContext, call: Call, op: BucketOperation) 
     bucket = await known_bucket(ctx, op)
     if not can_write(call.principal, bucket):
         refuse()
-    if bucket.read_only:
-        raise S3Error("MethodNotAllowed", f"The bucket {bucket.name} is read-only.")
+    refuse_read_only(bucket)
     return bucket
 
 

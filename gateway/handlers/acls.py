@@ -40,6 +40,7 @@ async def get_bucket_acl(ctx: GatewayContext, call: Call, op: GetBucketAcl) -> R
 async def put_bucket_acl(ctx: GatewayContext, call: Call, op: PutBucketAcl) -> Reply:
     """Set the bucket's ACL, from the headers or else the body."""
     bucket = await access.owned_bucket(ctx, call, op)
+    access.refuse_read_only(bucket)
     acl = bucket_acl(op.acl, bucket.owner) if op.acl else await _from_body(call, bucket.owner, _FOR_BUCKETS)
     if acl != bucket.acl:
         await ctx.store.set_bucket_acl(op.bucket, acl)
@@ -56,6 +57,7 @@ async def get_object_acl(ctx: GatewayContext, call: Call, op: GetObjectAcl) -> R
 
 async def put_object_acl(ctx: GatewayContext, call: Call, op: PutObjectAcl) -> Reply:
     """Set the object's ACL, from the headers or else the body."""
+    access.refuse_read_only(await access.known_bucket(ctx, op))
     info, bucket_owner = await _administered(ctx, call, op)
     owner = info.attributes.owner or bucket_owner
     acl = object_acl(op.acl, owner) if op.acl else await _from_body(call, owner, _FOR_OBJECTS)

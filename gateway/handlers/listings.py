@@ -19,21 +19,21 @@ async def list_objects(ctx: GatewayContext, call: Call, op: ListObjects) -> Repl
     """List keys, version 1."""
     await access.listable_bucket(ctx, call, op)
     page = await _page(ctx, op, op.after)
-    return Reply(200, [_XML, _region(ctx)], results.list_objects(op, page.objects, page.prefixes, page.next_after))
+    return Reply(200, [_XML, _region(ctx), *_sizes(page)], results.list_objects(op, page.objects, page.prefixes, page.next_after))
 
 
 async def list_objects_v2(ctx: GatewayContext, call: Call, op: ListObjectsV2) -> Reply:
     """List keys, version 2."""
     await access.listable_bucket(ctx, call, op)
     page = await _page(ctx, op, op.after)
-    return Reply(200, [_XML, _region(ctx)], results.list_objects_v2(op, page.objects, page.prefixes, page.next_after))
+    return Reply(200, [_XML, _region(ctx), *_sizes(page)], results.list_objects_v2(op, page.objects, page.prefixes, page.next_after))
 
 
 async def list_object_versions(ctx: GatewayContext, call: Call, op: ListObjectVersions) -> Reply:
     """List versions: of every key the null version, which is its latest."""
     await access.listable_bucket(ctx, call, op)
     page = await _page(ctx, op, op.key_marker)
-    return Reply(200, [_XML], results.list_object_versions(op, page.objects, page.prefixes, page.next_after))
+    return Reply(200, [_XML, *_sizes(page)], results.list_object_versions(op, page.objects, page.prefixes, page.next_after))
 
 
 async def list_multipart_uploads(ctx: GatewayContext, call: Call, op: ListMultipartUploads) -> Reply:
@@ -61,3 +61,8 @@ async def _page(ctx: GatewayContext, op: ListingOperation, after: str) -> Listin
 
 def _region(ctx: GatewayContext) -> tuple[str, str]:
     return ("x-amz-bucket-region", ctx.region)
+
+
+def _sizes(page: Listing) -> list[tuple[str, str]]:
+    """Say of a view's listing what its sizes are: with "source", those of results not yet made are the source's."""
+    return [("x-transom-sizes", page.sizes)] if page.sizes else []

@@ -100,7 +100,7 @@ class Results:
         return self._folder / result_id[:2] / result_id
 
     def scratch(self, name: str) -> Path:
-        """A path for a file being written; what a killed process leaves there is swept at the next start."""
+        """A path for a file being written; what a killed process leaves there is swept."""
         return self.scratch_folder / f"{name}.{os.getpid()}.{time.monotonic_ns()}"
 
     def forget(self, result_id: str) -> None:
@@ -255,6 +255,12 @@ class Results:
 def sweep(folder: Path) -> None:
     """Remove what killed runs left; only for a start, when nothing else uses the folder."""
     shutil.rmtree(folder / "tmp", ignore_errors=True)
+
+
+def sweep_after(folder: Path, pid: int) -> None:
+    """Remove what the runs of one process left that is gone; the others go on."""
+    for left in (folder / "tmp").glob(f"*.{pid}.*"):
+        left.unlink(missing_ok=True)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -218,6 +218,8 @@ class DirectRun:
         head: list[bytes] = []
         size = 0
         for piece in pieces:
+            if self._cancelled:
+                raise _AbandonedError
             head.append(piece)
             size += len(piece)
             if size > HEAD_SIZE:

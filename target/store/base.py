@@ -86,11 +86,15 @@ class WriteCondition:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One page. `next_after` continues it (pass as `after`), None when the listing is complete."""
+    """One page. `next_after` continues it (pass as `after`), None when the listing is complete.
+
+    `sizes` is a view's policy for sizes that aren't known yet; "" where all of them are.
+    """
 
     objects: Sequence[ObjectInfo]
     prefixes: Sequence[str]
     next_after: str | None
+    sizes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ CASES = (
     Case("upper", "upper", "big.bin", functools.cache(lambda: big().upper())),
     Case("grow12", "grow", "small.txt", _grown(12 * MIB), args={"size": 12 * MIB}),
     Case("grow30", "grow", "small.txt", _grown(30 * MIB), args={"size": 30 * MIB}),
+    Case("wider", "grow", "big.bin", _grown(30 * MIB), args={"size": 30 * MIB}),
     Case("empty", "empty", "small.txt", lambda: b""),
     Case("random", "random", "small.txt", None, size=12 * MIB, args={"size": 12 * MIB}),
 )

@@ -290,9 +290,16 @@ class OldBoto3WhenRequired(OldBoto3):
 
 
 class S3fs(Library):
-    """s3fs by `open` and `cat`."""
+    """s3fs by `open`; its simplest read is `cat`."""
 
     library = module = "s3fs"
+
+    def cat_listed(self, place: Place, prefix: str) -> dict[str, bytes]:
+        """`ls`, then `cat` of all that was listed; by key."""
+        folder = self.scratch()
+        folder.mkdir()
+        keys = self.ask("cat_listed", place, prefix=prefix, folder=folder)
+        return {key: (folder / str(number)).read_bytes() for number, key in enumerate(keys)}
 
 
 class PyArrow(Library):

@@ -125,15 +125,19 @@ class S3fs:
         return {name.partition("/")[2]: entry["size"] for name, entry in found.items()}
 
     def read_listed(self, endpoint: str, bucket: str, prefix: str, folder: str) -> list[str]:
-        """After `ls`, whose entries s3fs goes by afterwards: `cat` for the even ones, `open` for the odd."""
+        """After `ls`, by `open`, which goes by the listed ETag and size."""
         filesystem = self._open(endpoint)
         names = filesystem.ls(f"{bucket}/{prefix}", detail=False)
         for number, name in enumerate(names):
-            if number % 2:
-                with filesystem.open(name, "rb") as file:
-                    data = file.read()
-            else:
-                data = filesystem.cat_file(name)
+            with filesystem.open(name, "rb") as file:
+                (Path(folder) / str(number)).write_bytes(file.read())
+        return [name.partition("/")[2] for name in names]
+
+    def cat_listed(self, endpoint: str, bucket: str, prefix: str, folder: str) -> list[str]:
+        """After `ls`, by `cat`, which asks for the whole."""
+        filesystem = self._open(endpoint)
+        names = filesystem.ls(f"{bucket}/{prefix}", detail=False)
+        for number, data in enumerate(filesystem.cat(names).values()):
             (Path(folder) / str(number)).write_bytes(data)
         return [name.partition("/")[2] for name in names]
 

@@ -1,10 +1,11 @@
-"""What the fault tests share: processes found by pid through /proc, and reads that check every byte."""
+"""Real processes to kill, found by pid through /proc, and load to keep up meanwhile."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from typing import Any
 from tests.running import RunningServer
 from tests.wire import eventually
 
-NO_RETRIES = {"retries": {"total_max_attempts": 1}, "read_timeout": 60}
+_LISTEN = "0A"
+NO_RETRIES: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "read_timeout": 60}
 
 
 def state(pid: int) -> str:
@@ -57,13 +59,22 @@ def _command(pid: int) -> bytes:
 
 def listening(server: RunningServer, port: int) -> int:
     """The pid of the server's process that serves `port`: every one inherits its own listener only."""
-    (inode,) = {
-        line.split()[9]
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
-        if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
-    }
+    (inode,) = [row[9] for row in _sockets() if row[1].endswith(f":{port:04X}") and row[3] == _LISTEN]
     (pid,) = [pid for pid in server.children() if _holds(pid, f"socket:[{inode}]")]
     return pid
+
+
+def serving(server: RunningServer, client: socket.socket) -> int:
+    """The pid of the server's process at the other end of a connection."""
+    ours = client.getsockname()[1]
+    theirs = f":{client.getpeername()[1]:04X}"
+    wanted = [row[9] for row in _sockets() if row[1].endswith(theirs) and row[2].endswith(f":{ours:04X}")]
+    (pid,) = [pid for pid in server.children() if _holds(pid, f"socket:[{wanted[0]}]")]
+    return pid
+
+
+def _sockets() -> list[list[str]]:
+    return [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
 
 
 def _holds(pid: int, what: str) -> bool:
@@ -130,10 +141,6 @@ def load(read: Callable[[int], None], threads: int) -> Iterator[Load]:
 
 def md5(data: bytes) -> str:
     return hashlib.md5(data).hexdigest()
-
-
-def nothing_left_in(folder: Path) -> bool:
-    return not any(folder.iterdir())
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
