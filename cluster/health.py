@@ -6,6 +6,7 @@ It decides nothing of correctness, since any target can serve any key; it only s
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -52,17 +53,19 @@ class Health:
         return rest is None or self._clock() >= rest.until
 
 
-async def probe(host: str, port: int, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+async def probe(
+    host: str, port: int, timeout_s: float = PROBE_TIMEOUT_S, *, tls: ssl.SSLContext | None = None
+) -> bool:
     """Ask `GET /-/health`; True when it answers 200 in time."""
     try:
         async with asyncio.timeout(timeout_s):
-            return await _ask(host, port)
+            return await _ask(host, port, tls)
     except (OSError, TimeoutError, ValueError):  # ValueError: a line longer than the reader's limit
         return False
 
 
-async def _ask(host: str, port: int) -> bool:
-    reader, writer = await asyncio.open_connection(host, port)
+async def _ask(host: str, port: int, tls: ssl.SSLContext | None) -> bool:
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
     try:
         name = f"[{host}]" if ":" in host else host
         writer.write(f"GET /-/health HTTP/1.1\r\nHost: {name}:{port}\r\nConnection: close\r\n\r\n".encode("ascii"))

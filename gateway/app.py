@@ -62,9 +62,9 @@ class S3App:
         started = time.perf_counter()
         request = http_request(scope)
         seen = _Seen(started, secrets.token_hex(8).upper(), request.raw_path)
-        departure = Departure(receive)
+        departure, body = Departure(receive), _Body(receive)
         try:
-            reply = await self._reply(request, seen, receive, departure)
+            reply = await self._reply(request, seen, body, departure)
         except (ClientDisconnect, ClientLeftError):
             _log.info("the client left", request_id=seen.request_id, operation=seen.operation)
             return
@@ -74,16 +74,19 @@ class S3App:
             _log.exception("internal error", request_id=seen.request_id, operation=seen.operation)
             reply = _refusal(S3Error("InternalError"), request, seen.request_id)
         reply.headers.append(("x-amz-request-id", seen.request_id))
+        if not body.begun and request.headers.get("expect", "").lower() == "100-continue":
+            # the client keeps its body now, and the server may take the next request's first bytes for it
+            reply.headers.append(("connection", "close"))
         await self._send(reply, seen, scope, departure, send)
 
-    async def _reply(self, request: HttpRequest, seen: _Seen, receive: Receive, departure: Departure) -> Reply:
+    async def _reply(self, request: HttpRequest, seen: _Seen, body: _Body, departure: Departure) -> Reply:
         address, identity, principal = self.authenticator(request)
         seen.access_key = principal.access_key
         if request.raw_path.startswith(_INTERNAL) and not address.via:
             _refuse_internal(principal)
         if address.via:
             address = replace(address, bucket=implicit_name(address.bucket, address.via), via="")
-        call = Call(request, address, identity, principal, seen.request_id, _Body(receive).next, departure)
+        call = Call(request, address, identity, principal, seen.request_id, body.next, departure)
         operation = parse(request, address)
         seen.operation = operation.name
         return await self._handle(call, operation)
@@ -129,9 +132,11 @@ class _Body:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._ended = False
+        self.begun = False
 
     async def next(self) -> bytes | None:
         """The next piece, None at the end; raises ClientDisconnect."""
+        self.begun = True
         while not self._ended:
             message = await self._receive()
             if message["type"] == "http.disconnect":

@@ -134,7 +134,7 @@ def parse_size(value: object) -> object:
     return int(match.group(1)) * _UNITS[match.group(2) or "B"]
 
 
-def load_config(path: Path | None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Config:
+def load_config(path: Path | None, overrides: Mapping[str, dict[str, Any] | list[Any]] | None = None) -> Config:
     """Read the file, lay the command line's `overrides` over it, check it all. Raises ConfigError."""
     raw: dict[str, Any] = {}
     if path is not None:
@@ -142,13 +142,14 @@ def load_config(path: Path | None, overrides: Mapping[str, Mapping[str, Any]] | 
             raw = tomllib.loads(path.read_text())
         except OSError as error:
             raise ConfigError(f"can't read the config file {path}: {error.strerror}") from error
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # TOMLDecodeError, or text that is not UTF-8
             raise ConfigError(f"{path} is no TOML: {error}") from error
     for section, values in (overrides or {}).items():
-        if isinstance(values, Mapping):
-            raw[section] = {**raw.get(section, {}), **values}
-        else:
-            raw[section] = [*raw.get(section, []), *values]
+        there = raw.get(section, type(values)())
+        if isinstance(there, dict) and isinstance(values, dict):
+            raw[section] = {**there, **values}
+        elif isinstance(there, list) and isinstance(values, list):
+            raw[section] = [*there, *values]
     try:
         return Config.model_validate(raw)
     except ValidationError as error:

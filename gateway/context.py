@@ -47,7 +47,7 @@ class Transforms(Protocol):
     """Where transformed objects come from: the target in this process, or the one that owns the object."""
 
     async def answer(self, ask: Ask, source: ObjectInfo, call: Call | None, *, explicit: bool) -> Reply:
-        """Answer a read of a transformed object. `explicit` tells that the query named the ETL.
+        """Answer a read of a transformed object. `explicit` tells that the query alone named the ETLs.
 
         `call` is None where the gateway reads for itself (a copy from a view, a size for a listing).
         """

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import asdict, dataclass
@@ -124,7 +125,7 @@ def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[],
         transforms = EmbeddedTransforms(target)
     else:
         secret = load_secret(folder / SECRET)
-        transforms = RelayedTransforms(MapFile(folder / CLUSTER_MAP), Health(), secret, config.cluster)
+        transforms = RelayedTransforms(MapFile(folder / CLUSTER_MAP), Health(), secret, config.cluster, _trust(config))
     views = ViewStore(store, catalog, target, transforms)
     authenticator = Authenticator(credentials, config.server.domains)
     context = GatewayContext(store=views, region=config.server.region)
@@ -138,6 +139,16 @@ def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[],
         catalog.close()
 
     return build_app(s3, admin, {"role": assignment.role}), close
+
+
+def _trust(config: Config) -> ssl.SSLContext | None:
+    """What a gateway takes for a target over TLS: the server's own certificate, whatever name it is for."""
+    if config.server.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(cafile=str(config.server.tls_certificate))
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the leaf alone will do: it is the very one
+    context.check_hostname = False  # targets are asked by address
+    return context
 
 
 def _build_target(
@@ -224,6 +235,9 @@ async def _serve_hypercorn(app: Any, assignment: Assignment, config: Config, sto
     from hypercorn.asyncio import serve
     from hypercorn.config import Config as HypercornConfig
 
+    from transom.gateway import http2
+
+    http2.install()
     settings = HypercornConfig()
     settings.bind = [f"fd://{assignment.socket_fd}"]
     settings.graceful_timeout = config.server.shutdown_s
@@ -231,6 +245,7 @@ async def _serve_hypercorn(app: Any, assignment: Assignment, config: Config, sto
     settings.keep_alive_max_requests = 1_000_000
     settings.h11_max_incomplete_size = 64 * 1024
     settings.loglevel = "WARNING"
+    settings.errorlog = logging.getLogger("hypercorn.error")  # ours, in JSON
     settings.include_server_header = False
     if config.server.tls_certificate is not None:
         settings.certfile = str(config.server.tls_certificate)

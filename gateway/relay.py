@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class RelayedTransforms:
     health: Health
     secret: bytes
     config: ClusterConfig
+    tls: ssl.SSLContext | None = None
     _session: aiohttp.ClientSession | None = field(default=None)
 
     async def answer(self, ask: Ask, source: ObjectInfo, call: Call | None, *, explicit: bool) -> Reply:  # noqa: ARG002
@@ -158,7 +160,7 @@ class RelayedTransforms:
     async def _ask(self, node: Node, ask: Ask, call: Call | None, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         path = sign(self._grant(ask, call), self.secret)
         asking = asyncio.ensure_future(
-            self._client().request(ask.method, _url(node, path), headers=headers, allow_redirects=False)
+            self._client().request(ask.method, self._url(node, path), headers=headers, allow_redirects=False)
         )
         try:
             while not (await asyncio.wait([asking], timeout=_SILENT_S))[0]:
@@ -169,14 +171,19 @@ class RelayedTransforms:
 
     async def make_sure(self, target_id: str, host: str, port: int) -> None:
         """Raise OSError unless a target that is silent is merely at work: one that hangs is passed over too."""
-        if not await probe(host, port):
+        if not await probe(host, port, tls=self.tls):
             self.health.mark_dead(target_id)
             raise ConnectionAbortedError("the target hangs")
+
+    def _url(self, node: Node, path: str) -> yarl.URL:
+        scheme = "http" if self.tls is None else "https"
+        host = f"[{node.host}]" if ":" in node.host else node.host
+        return yarl.URL(f"{scheme}://{host}:{node.port}{path}", encoded=True)
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=5)
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ssl=self.tls or True)
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=timeout, auto_decompress=False, read_bufsize=_CHUNK
             )
@@ -284,7 +291,3 @@ def _answered_headers(response: aiohttp.ClientResponse) -> list[tuple[str, str]]
 
 def _no_answer() -> S3Error:
     return S3Error("ServiceUnavailable", "No target answers. Try again.", headers={"Retry-After": "1"})
-
-
-def _url(node: Node, path: str) -> yarl.URL:
-    return yarl.URL(f"http://{node.host}:{node.port}{path}", encoded=True)

@@ -38,6 +38,7 @@ _BACKLOG = 1024
 _READY_TIMEOUT_S = 60.0
 _RESTART_PAUSE_S = (0.1, 5.0)
 _STEADY_S = 10.0
+_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not bound
 _log = structlog.get_logger("transom.serve")
 _SECTIONS = {
     **dict.fromkeys(("host", "port", "processes", "server", "domains", "log_level", "directory"), "server"),
@@ -133,8 +134,7 @@ class Supervisor:
             listener = _listen(self.config.server.host, 0)
             name = f"target-{i}"
             self._processes.append(_Process(name, "target", self._server("target"), listener))
-            host = self.config.server.host
-            reachable = "127.0.0.1" if host in ("", "0.0.0.0") else host  # noqa: S104 - compared, not bound
+            reachable = _LOOPBACK.get(self.config.server.host, self.config.server.host)
             nodes.append(Node(name, reachable, listener.getsockname()[1]))
         map_file = MapFile(self.folder / CLUSTER_MAP)
         map_file.save(ClusterMap(map_file.current().version + 1, tuple(nodes)))
@@ -205,17 +205,23 @@ class Supervisor:
         self._stopping = True
 
     def _shut_down(self) -> int:
-        children = [process.child for process in self._processes if process.child is not None]
-        for child in children:
-            child.terminate()
         give_up = time.monotonic() + self.config.server.shutdown_s
-        for child in children:
-            try:
-                child.wait(max(0.0, give_up - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        targets = [process for process in self._processes if process.role == "target"]
+        # gateways first: what they relay ends only while the targets still serve
+        for group in ([each for each in self._processes if each.role != "target"], targets):
+            _end([process.child for process in group if process.child is not None], give_up)
         return 0
+
+
+def _end(children: list[subprocess.Popen[bytes]], give_up: float) -> None:
+    for child in children:
+        child.terminate()
+    for child in children:
+        try:
+            child.wait(max(0.0, give_up - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 def _sections(directory: Path | None, overrides: Mapping[str, Any]) -> dict[str, Any]:

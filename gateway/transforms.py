@@ -70,11 +70,11 @@ class TransformReads:
             checksums=op.checksum_mode,
             departure=call.departure,
         )
-        return await self.transforms.answer(ask, source, call, explicit=op.transform is not None)
+        return await self.transforms.answer(ask, source, call, explicit=not view.pipeline)
 
     def _plan(self, view: View, op: GetObject | HeadObject) -> Plan:
-        stages = self.views.plan(view).stages if view.pipeline else ()
+        plan = self.views.plan(view) if view.pipeline else Plan(())
         asked = op.transform
         if asked is not None:
-            stages += self.target.registry.plan(asked.pipeline, asked.args_json, asked.options).stages
-        return Plan(stages)
+            plan += self.target.registry.plan(asked.pipeline, asked.args_json, asked.options)
+        return plan

@@ -175,7 +175,9 @@ class ViewStore(Store):
 
         entries = await asyncio.gather(*(entry(source) for source in page.objects))
         shown = {info.key: info for info in entries if info is not None and info.key.startswith(prefix)}
-        return Listing([shown[key] for key in sorted(shown, key=str.encode)], page.prefixes, page.next_after, view.sizes)
+        return Listing(
+            [shown[key] for key in sorted(shown, key=str.encode)], page.prefixes, page.next_after, view.sizes
+        )
 
     async def _source_page(self, view: View, prefix: str, delimiter: str, after: str, limit: int) -> Listing:
         if not view.extensions:

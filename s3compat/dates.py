@@ -9,6 +9,7 @@ import time
 from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_tz
 
+MAX_HTTP_DATE_CHARACTERS = 64  # twice the longest form
 _BASIC_ISO = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 
 
@@ -20,7 +21,7 @@ def http_date(seconds: int) -> str:
 
 def parse_http_date(text: str) -> float | None:
     """Read an HTTP date (any RFC 9110 form); None when it isn't one."""
-    parsed = parsedate_tz(text)
+    parsed = parsedate_tz(text) if len(text) <= MAX_HTTP_DATE_CHARACTERS else None
     if parsed is None:
         return None
     try:
@@ -53,9 +54,14 @@ def parse_iso_date(text: str) -> float | None:
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
-@functools.lru_cache(maxsize=1024)
 def parse_amz_date(text: str) -> float | None:
     """Read an X-Amz-Date, '20130524T000000Z'; None when it isn't one."""
+    # Nothing longer is remembered: whoever sends a date chooses how long it is.
+    return _amz_seconds(text) if len(text) == len("20130524T000000Z") else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _amz_seconds(text: str) -> float | None:
     match = _BASIC_ISO.fullmatch(text)
     if match is None:
         return None

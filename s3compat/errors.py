@@ -142,7 +142,7 @@ class S3Error(Exception):
         super().__init__(f"{code}: {self.message}")
 
 
-# The classes of transom.target.errors, by name: S3 code, and whether the target's message is worth passing on.
+# The S3 code of each class of transom.target.errors, by the class's name; its message is public and passed on.
 _FROM_TARGET: Mapping[str, str] = MappingProxyType(
     {
         "NoSuchBucket": "NoSuchBucket",

@@ -1,12 +1,15 @@
-"""ETags as text: quoting, lists of them in conditions, and the ETag of a multipart object."""
+"""ETags as text: quoting, and lists of them in conditions."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable
 
-_LISTED = re.compile(r'\s*(?:((?:W/)?"[^"]*")|([^,\s"][^,"]*))\s*(?:,|$)')
+from transom.s3compat.errors import S3Error
+
+MAX_LIST_CHARACTERS = 8192
+
+# No two neighbouring repeats can match the same character, so that a list is read in linear time.
+_LISTED = re.compile(r'\s*(?:((?:W/)?"[^"]*")\s*|([^,\s"][^,"]*))(?:,|$)')
 
 
 def quote(etag: str) -> str:
@@ -27,6 +30,8 @@ def parse_list(header: str) -> tuple[str, ...]:
 
     "*" stands for itself. S3 also takes bare, unquoted values.
     """
+    if len(header) > MAX_LIST_CHARACTERS:
+        raise S3Error("RequestHeaderSectionTooLarge", MaxSizeAllowed=str(MAX_LIST_CHARACTERS))
     found = []
     position = 0
     while match := _LISTED.match(header, position):
@@ -41,9 +46,3 @@ def parse_list(header: str) -> tuple[str, ...]:
         if position >= len(header):
             break
     return tuple(found)
-
-
-def multipart_etag(part_etags: Iterable[str]) -> str:
-    """Return the MD5 of the parts' MD5s with "-N", without quotes; the parts' ETags are hex MD5s."""
-    digests = [bytes.fromhex(unquote(etag)) for etag in part_etags]
-    return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"

@@ -12,7 +12,9 @@ VIEW_INFIX = "--etl--"  # BUCKET--etl--NAME is the implicit view of a bucket thr
 
 _LABELS = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _IPV4 = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
-_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}|[A-Za-z0-9][A-Za-z0-9._-]{0,62}--etl--[^/]{1,1024}")
+_REFERENCE = re.compile(
+    rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,254}}|[A-Za-z0-9][A-Za-z0-9._-]{{0,62}}{VIEW_INFIX}[^/]{{1,1024}}"
+)
 _RESERVED_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 _RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from transom.s3compat.errors import S3Error
 
-_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,20})\s*-\s*(\d{0,20})\s*", re.IGNORECASE | re.ASCII)
+# White space repeats only beside what is there for certain: else a run of it would be split in every possible way.
+_RANGE = re.compile(r"\s*bytes\s*=\s*(?:(\d{1,20})\s*)?-\s*(?:(\d{1,20})\s*)?", re.IGNORECASE | re.ASCII)
 _COPY_RANGE = re.compile(r"bytes=(\d{1,20})-(\d{1,20})", re.ASCII)
 
 
@@ -42,10 +43,9 @@ class ByteRange:
 def parse_range(header: str | None) -> ByteRange | None:
     """Read a Range header. None, so the whole object, where there is none, or one that is malformed or multiple."""
     match = _RANGE.fullmatch(header) if header else None
-    if match is None or match.group(1) == match.group(2) == "":
+    if match is None or match.group(1) is match.group(2) is None:
         return None
-    first = int(match.group(1)) if match.group(1) else None
-    last = int(match.group(2)) if match.group(2) else None
+    first, last = (None if end is None else int(end) for end in match.groups())
     if first is not None and last is not None and first > last:
         return None
     return ByteRange(first, last)

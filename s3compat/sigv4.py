@@ -22,6 +22,7 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED = "UNSIGNED-PAYLOAD"
 MAX_SKEW_S = 15 * 60
 MAX_EXPIRES_S = 7 * 24 * 3600
+MAX_CREDENTIAL_CHARACTERS = 512  # Amazon's access keys have up to 128, its regions some 20
 
 STREAMING_SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 STREAMING_SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
@@ -70,7 +71,7 @@ def verify_header(request: HttpRequest, authorization: str, secret_of: SecretOf,
             MaxAllowedSkewMilliseconds=str(MAX_SKEW_S * 1000),
         )
     _refuse_token(headers.get("x-amz-security-token"))
-    names = signed_headers.split(";")
+    names = _signed_names(signed_headers, "AuthorizationHeaderMalformed")
     _require_signed(request, names)
     key = signing_key(secret, date, region)
     _check(request, _Signed(access_key, key, timestamp, scope, names, payload, signature))
@@ -102,7 +103,7 @@ def verify_query(request: HttpRequest, secret_of: SecretOf, now: float) -> Ident
             ServerTime=iso_date(now),
         )
     _refuse_token(request.query.get("X-Amz-Security-Token") or request.headers.get("x-amz-security-token"))
-    names = signed_headers.split(";")
+    names = _signed_names(signed_headers, "AuthorizationQueryParametersError")
     _require_signed(request, names)
     payload = request.query.get("X-Amz-Content-Sha256")
     if payload is None:
@@ -215,7 +216,8 @@ def _scope(text: str) -> tuple[str, str, str, str] | None:
 
 def _credential(text: str, code: str) -> tuple[str, str, str, str]:
     """Return (access key, scope, date, region) of a credential AKID/DATE/REGION/s3/aws4_request."""
-    parsed = _scope(text)
+    # What is longer isn't looked at: scopes and their keys are remembered, and whoever sends one chooses its length.
+    parsed = _scope(text) if len(text) <= MAX_CREDENTIAL_CHARACTERS else None
     what = "authorization header is" if code == "AuthorizationHeaderMalformed" else "authorization query parameters are"
     if parsed is None or not parsed[0]:
         message = 'the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".'
@@ -289,14 +291,23 @@ def _refuse_token(token: str | None) -> None:
         raise S3Error("InvalidToken", "Session tokens are not issued here: sign without one.")
 
 
+def _signed_names(text: str, code: str) -> list[str]:
+    """Return the names in SignedHeaders, each once: a repeated one would repeat its value in the canonical form."""
+    names = text.split(";")
+    if len(frozenset(names)) != len(names):
+        raise S3Error(code, "SignedHeaders names a header twice.")
+    return names
+
+
 def _require_signed(request: HttpRequest, names: list[str]) -> None:
     """Refuse a request whose host or x-amz-* headers the signature leaves open to change."""
+    signed = frozenset(names)
     missing = [
         name
         for name in request.headers
-        if name[:6] == "x-amz-" and name not in names and name != "x-amz-content-sha256"
+        if name[:6] == "x-amz-" and name not in signed and name != "x-amz-content-sha256"
     ]
-    if "host" not in names:
+    if "host" not in signed:
         missing.append("host")
     if missing:
         raise S3Error(

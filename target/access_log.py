@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 
 import orjson
@@ -30,7 +31,8 @@ class AccessLog:
             fields["event"] = "request"
             fields["level"] = "info"
             fields["timestamp"] = timestamp()
-            self._write(orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE))
+            with suppress(OSError):  # a log that can't be written, on a full disk, is no reason to fail a request
+                self._write(orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def timestamp() -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from http import HTTPStatus
+from typing import Any
 
 from transom.s3compat.conditions import Conditions, if_range
 from transom.s3compat.dates import http_date
@@ -20,8 +21,9 @@ from transom.s3compat.errors import S3Error
 from transom.s3compat.ranges import content_range, parse_range
 from transom.s3compat.reply import Reply
 from transom.target.errors import NoSuchVersion, SlowDown, SourceChanged
+from transom.target.etl.outputs import HEAD_SIZE, DirectRun, OpenResult, not_ready
 from transom.target.etl.plan import Plan, identify
-from transom.target.etl.runs import HEAD_SIZE, DirectRun, Job, OpenResult
+from transom.target.etl.runs import Wanted
 from transom.target.respond import ClientLeftError, Departure
 from transom.target.service import Target
 from transom.target.store.base import ObjectInfo
@@ -79,15 +81,15 @@ class _Answer:
         if refusal is not None:
             return refusal
         ask = self._ask
-        job = Job(ask.plan, self._source, self._identity, generation)
+        wanted = Wanted(ask.plan, self._source, self._identity, generation)
         self._etag = self._identity.etag(generation)
         if ask.part_number is not None and ask.part_number > 1:
             raise S3Error("InvalidPartNumber", ActualPartCount="1", PartNumberRequested=str(ask.part_number))
         if ask.method == "HEAD" and not self._ranged():
-            return await self._head(job)
+            return await self._head(wanted)
         if self._ranged() or ask.part_number is not None:
-            return self._finished(await self._target.materialise(job))
-        return await self._whole(job)
+            return self._finished(await self._target.materialise(wanted))
+        return await self._whole(wanted)
 
     # --- which generation, and whether at all ---------------------------------------------------
 
@@ -125,11 +127,11 @@ class _Answer:
 
     # --- the three kinds of answer --------------------------------------------------------------
 
-    async def _head(self, job: Job) -> Reply:
-        opened = self._target.cached(job)
-        content_type, size = self._target.known_size(job.plan, self._source)
+    async def _head(self, wanted: Wanted) -> Reply:
+        opened = self._target.cached(wanted)
+        content_type, size = self._target.known_size(wanted.plan, self._source)
         if opened is None and size is None:
-            opened = await self._target.materialise(job)
+            opened = await self._target.materialise(wanted)
         if opened is not None:
             content_type, size = opened.content_type, opened.size
             opened.close()
@@ -162,29 +164,34 @@ class _Answer:
         opened.close()
         return Reply(status, headers + self._checksum(data, status), data)
 
-    async def _whole(self, job: Job) -> Reply:
-        opened = self._target.cached(job)
+    async def _whole(self, wanted: Wanted) -> Reply:
+        opened = self._target.cached(wanted)
         if opened is not None:
             return self._finished(opened)
-        if not job.plan.cache and job.identity.deterministic:
-            return await self._direct(job)
-        if not self._ask.streams or not job.identity.deterministic:
-            return self._finished(await self._target.materialise(job))
-        run = self._target.start(job)
+        if not wanted.plan.cache and wanted.identity.deterministic and not self._target.under_way(wanted):
+            return await self._direct(wanted)
+        if not self._ask.streams or not wanted.identity.deterministic:
+            return self._finished(await self._target.materialise(wanted))
+        run = self._target.start(wanted)
         await run.wait(HEAD_SIZE + 1, self._target.limits.wait_s)
         opened = run.opened()
         if opened is not None:
             return self._finished(opened)
         if run.done:  # another process made it
-            return self._finished(await self._target.materialise(job))
-        _, size = self._target.known_size(job.plan, self._source)
+            return self._finished(await self._target.materialise(wanted))
+        _, size = self._target.known_size(wanted.plan, self._source)
         return Reply(200, self._headers(run.content_type, size), run.follow())
 
-    async def _direct(self, job: Job) -> Reply:
-        content_type, size = self._target.known_size(job.plan, self._source)
-        run = await self._target.direct(job)
+    async def _direct(self, wanted: Wanted) -> Reply:
+        content_type, size = self._target.known_size(wanted.plan, self._source)
+        give_up = time.monotonic() + self._target.limits.wait_s
+        run = await self._target.direct(wanted, give_up)
         try:
-            head = await self._first(run)
+            head = await self._first(run, give_up)
+        except SlowDown:
+            run.cancel()
+            self._target.start(wanted)  # now for the cache: the retry finds it, or joins
+            raise
         except BaseException:
             run.cancel()
             raise
@@ -193,24 +200,23 @@ class _Answer:
             return Reply(200, self._headers(content_type, len(head)) + self._checksum(head, 200), head)
         if size is None and not self._ask.streams:
             run.cancel()
-            return self._finished(await self._target.materialise(job))
+            return self._finished(await self._target.materialise(wanted))
         return Reply(200, self._headers(content_type, size), _Fed(run, head))
 
-    async def _first(self, run: DirectRun) -> bytes:
+    async def _first(self, run: DirectRun, give_up: float) -> bytes:
         """The head of a direct run; raises SlowDown past the wait budget, ClientLeftError when nobody waits for it."""
         piece = asyncio.ensure_future(run.next())
         waiting: set[asyncio.Future[Any]] = {piece}
         if self._ask.departure is not None:
             waiting.add(self._ask.departure.watch())
-        done, _ = await asyncio.wait(
-            waiting, timeout=self._target.limits.wait_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        timeout_s = max(0.0, give_up - time.monotonic())
+        done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if piece in done:
             return piece.result() or b""
         piece.cancel()
         if done:
             raise ClientLeftError
-        raise SlowDown("The result is not ready within the wait budget. Try again.", retry_after_s=1)
+        raise not_ready()
 
     # --- headers ----------------------------------------------------------------------------------
 

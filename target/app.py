@@ -73,7 +73,8 @@ class TargetApp:
         try:
             grant = self._grant(scope)
             request_id = grant.request_id or request_id
-            return await answer(self.target, _ask(grant, scope, headers, departure)), request_id
+            plan = self.target.registry.again(grant.plan)
+            return await answer(self.target, _ask(grant, plan, scope, headers, departure)), request_id
         except ClientLeftError:
             raise
         except (S3Error, TargetError) as failure:
@@ -99,13 +100,13 @@ class TargetApp:
             raise S3Error("AccessDenied", f"A target serves only what a gateway signed: {error}.") from error
 
 
-def _ask(grant: Grant, scope: Scope, headers: dict[str, str], departure: Departure) -> Ask:
+def _ask(grant: Grant, plan: Plan, scope: Scope, headers: dict[str, str], departure: Departure) -> Ask:
     part = headers.get(PART_NUMBER)
     return Ask(
         method=grant.method,
         bucket=grant.bucket,
         key=grant.key,
-        plan=Plan.from_json(grant.plan),
+        plan=plan,
         headers=headers,
         version_id=grant.version_id,
         part_number=int(part) if part and part.isdigit() else None,

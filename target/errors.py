@@ -8,12 +8,16 @@ from __future__ import annotations
 
 
 class TargetError(Exception):
-    """Base of everything a target refuses with; `message` is shown to the client."""
+    """Base of everything a target refuses with; `message` is shown to the client.
 
-    def __init__(self, message: str = "", *, retry_after_s: int | None = None) -> None:
+    `etl` is the stage whose doing it was, where one is to blame.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_s: int | None = None, etl: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
+        self.etl = etl
 
 
 # --- stores -----------------------------------------------------------------------------------

@@ -49,20 +49,22 @@ class Departure:
 
 async def respond(reply: Reply, scope: Scope, departure: Departure, send: Send) -> int:
     """Send the reply and return the number of body bytes sent. Raises UnfinishedBodyError."""
-    headers = [(name.encode("latin-1"), _latin(value)) for name, value in reply.headers]
     body = reply.body
-    if isinstance(body, bytes):
-        if not any(name == b"content-length" for name, _ in headers) and reply.status not in (204, 304):
-            headers.append((b"content-length", str(len(body)).encode()))
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        if scope["method"] == "HEAD":
-            body = b""
-        await departure.close()
-        await send({"type": "http.response.body", "body": body})
-        return len(body)
-    length = next((int(value) for name, value in headers if name == b"content-length"), None)
+    if not isinstance(body, bytes):
+        return await _stream(reply, body, departure, send)
+    headers = _encoded(reply)
+    if not any(name == b"content-length" for name, _ in headers) and reply.status not in (204, 304):
+        headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    return await _stream(body, length, departure, send)
+    if scope["method"] == "HEAD":
+        body = b""
+    await departure.close()
+    await send({"type": "http.response.body", "body": body})
+    return len(body)
+
+
+def _encoded(reply: Reply) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), _latin(value)) for name, value in reply.headers]
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
@@ -74,10 +76,13 @@ async def lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-async def _stream(body: AsyncIterator[bytes], length: int | None, departure: Departure, send: Send) -> int:
+async def _stream(reply: Reply, body: AsyncIterator[bytes], departure: Departure, send: Send) -> int:
     sent = 0
     gone = departure.watch()
     try:
+        headers = _encoded(reply)
+        length = next((int(value) for name, value in headers if name == b"content-length"), None)
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         async for piece in body:
             sent += len(piece)
             if gone.done():

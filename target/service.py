@@ -16,11 +16,12 @@ from transom.plugins.manager import Transformers
 from transom.target.errors import EtlInputRejected, ResultPreconditionFailed
 from transom.target.etl.limits import Gate, Limits
 from transom.target.etl.locks import ByteLocks
+from transom.target.etl.outputs import CachedRun, DirectRun, OpenResult
 from transom.target.etl.pipeline import Pipelines
 from transom.target.etl.plan import Identity, Plan, identify
 from transom.target.etl.registry import Registry
 from transom.target.etl.results import Results
-from transom.target.etl.runs import CachedRun, DirectRun, Job, OpenResult, Runner
+from transom.target.etl.runs import Runner, Wanted
 from transom.target.etl.workers import WorkerPool
 from transom.target.store.base import ObjectInfo, Store
 
@@ -60,7 +61,7 @@ class Target:
         self.registry = Registry(transformers, catalog)
         self.limits = limits
         self._results = Results(folder / "results", max_bytes=results.max_bytes)
-        self._pipelines = Pipelines(transformers, WorkerPool(), limits)
+        self._pipelines = Pipelines(transformers, WorkerPool(self._results.scratch_folder), limits)
         gate = Gate(ByteLocks(folder / "run" / "slots"), limits, catalog)
         self._runner = Runner(store, self._results, self._pipelines, gate, ByteLocks(folder / "run" / "results"))
 
@@ -72,12 +73,12 @@ class Target:
         Raises EtlSkipped where it is known already that the object is left out.
         """
         identity = identify(plan, source, version_id)
-        job = Job(plan, source, identity, 0 if identity.deterministic else self._results.generation(identity.base))
+        wanted = Wanted(plan, source, identity, self.current(identity))
         content_type, size = self._pipelines.describe(plan, source)
         with suppress(EtlInputRejected):
-            known = self._runner.known_size(job)
+            known = self._runner.known_size(wanted)
             size = size if known is None else known
-        return Described(source, identity, identity.etag(job.generation), content_type, size)
+        return Described(source, identity, identity.etag(wanted.generation), content_type, size)
 
     def current(self, identity: Identity) -> int:
         """The generation that conditions are judged against."""
@@ -105,21 +106,25 @@ class Target:
         """The result's Content-Type, and its size in bytes if that is known without a run."""
         return self._pipelines.describe(plan, source)
 
-    def cached(self, job: Job) -> OpenResult | None:
+    def cached(self, wanted: Wanted) -> OpenResult | None:
         """The result if it is there; raises what the transformer refused the object with lately."""
-        return self._runner.known(job)
+        return self._runner.known(wanted)
 
-    async def materialise(self, job: Job) -> OpenResult:
+    async def materialise(self, wanted: Wanted) -> OpenResult:
         """The whole result, made if need be; raises SlowDown past the wait budget, the work goes on."""
-        return await self._runner.materialise(job, self.limits.wait_s)
+        return await self._runner.materialise(wanted, self.limits.wait_s)
 
-    def start(self, job: Job) -> CachedRun:
+    def start(self, wanted: Wanted) -> CachedRun:
         """Start or join the run that makes the result."""
-        return self._runner.start(job)
+        return self._runner.start(wanted)
 
-    async def direct(self, job: Job) -> DirectRun:
-        """Run for one client, keeping nothing."""
-        return await self._runner.direct(job)
+    def under_way(self, wanted: Wanted) -> bool:
+        """Whether the result is being made for the cache just now."""
+        return self._runner.under_way(wanted)
+
+    async def direct(self, wanted: Wanted, give_up: float) -> DirectRun:
+        """Run for one client, keeping nothing; raises SlowDown when it can't begin before `give_up`."""
+        return await self._runner.direct(wanted, give_up)
 
     async def close(self) -> None:
         """Give up what is under way and close the index."""

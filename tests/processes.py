@@ -80,7 +80,7 @@ def _sockets() -> list[list[str]]:
 def _holds(pid: int, what: str) -> bool:
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            if os.readlink(fd) == what:
+            if str(fd.readlink()) == what:
                 return True
         except FileNotFoundError:
             continue

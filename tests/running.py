@@ -32,6 +32,7 @@ class RunningServer:
     env: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
     log: deque[str] = field(default_factory=lambda: deque(maxlen=400))
+    printed: list[str] = field(default_factory=list)
     process: subprocess.Popen[str] | None = None
 
     @property
@@ -59,8 +60,10 @@ class RunningServer:
         assert self.process.stdout is not None
         watchdog = threading.Timer(START_TIMEOUT_S, self.process.kill)
         watchdog.start()
+        self.printed.clear()
         try:
             for line in self.process.stdout:
+                self.printed.append(line)
                 match = _LISTENING.search(line)
                 if match:
                     self.port = int(match.group(3))

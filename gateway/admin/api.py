@@ -5,32 +5,32 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from transom import __version__
 from transom.cluster.catalog import Catalog
 from transom.cluster.records import BadRecord, CatalogError, EtlRecord, Exists, InUse, Missing, ViewRecord
 from transom.gateway.admin.models import ErrorShown, EtlBody, EtlShown, PluginShown, ViewBody, ViewShown
 from transom.gateway.app import Authenticator, http_request
-from transom.gateway.context import Principal
+from transom.gateway.context import Call, Principal
+from transom.gateway.handlers.bodies import read_document
 from transom.gateway.views import find_view
 from transom.plugins.args import has_defaults, schema
-from transom.s3compat.body import body_decoder, verifier
 from transom.s3compat.errors import S3Error, from_target
 from transom.target.errors import NoSuchBucket, TargetError
 from transom.target.etl.registry import Registry
 from transom.target.store.base import Store
 
-MAX_BODY = 1024 * 1024
 _STATUS: dict[type[CatalogError], tuple[int, str]] = {
     Exists: (409, "AlreadyExists"),
     Missing: (404, "NotFound"),
@@ -43,9 +43,10 @@ _log = structlog.get_logger("transom.admin")
 class ApiError(Exception):
     """A call that fails; the message is public."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
+        self.headers = headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,11 @@ VERBS: tuple[Verb, ...] = (
 
 def build_admin(admin: Admin) -> Starlette:
     """The ASGI app, to be mounted under /-/api/v1."""
-    return Starlette(routes=[Route(verb.path, _endpoint(admin, verb), methods=[verb.method]) for verb in VERBS])
+    resources = {verb.path: _Resource(admin) for verb in VERBS}
+    for verb in VERBS:
+        resources[verb.path].verbs[verb.method] = verb
+    nothing = Route("/{rest:path}", _Resource(admin))
+    return Starlette(routes=[*(Route(path, resource) for path, resource in resources.items()), nothing])
 
 
 def openapi() -> dict[str, Any]:
@@ -223,54 +228,84 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _endpoint(admin: Admin, verb: Verb) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        request_id = secrets.token_hex(8).upper()
+@dataclass(frozen=True, slots=True)
+class _Resource:
+    """What one path answers, by method; a path with no verbs is one at which there is nothing.
+
+    An ASGI app rather than an endpoint, so that no method and no path is answered before it is known who asks.
+    """
+
+    admin: Admin
+    verbs: dict[str, Verb] = field(default_factory=dict)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; the error boundary."""
+        request, request_id = Request(scope, receive), secrets.token_hex(8).upper()
         try:
-            principal, raw = await _authorise(admin.authenticator, request)
-            body = None if verb.takes is None else verb.takes.model_validate_json(raw or b"{}")
-            status, answer = await verb.answer(admin, request, principal, body)
-        except ValidationError as error:
-            detail = error.errors()[0]
-            where = ".".join(str(part) for part in detail["loc"]) or "body"
-            failure = ApiError(400, "InvalidArgument", f"{where}: {detail['msg']}")
-        except CatalogError as error:
-            failure = ApiError(*_STATUS.get(type(error), (500, "InternalError")), str(error))
-        except ApiError as error:
-            failure = error
-        except (S3Error, TargetError) as error:
-            mapped = from_target(error)
-            failure = ApiError(mapped.status, mapped.code, mapped.message)
-        else:
-            return Response(status_code=204) if answer is None else JSONResponse(answer, status)
-        _log.info("refused", request_id=request_id, path=request.url.path, code=failure.code, message=failure.message)
-        shown = ErrorShown(code=failure.code, message=failure.message, request_id=request_id)
-        return JSONResponse(shown.model_dump(), failure.status)
+            status, answer = await self._answer(request, request_id)
+            response = Response(status_code=204) if answer is None else JSONResponse(answer, status)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            failure = _failure(error)
+            if failure is None:
+                _log.exception("internal error", request_id=request_id, path=request.url.path)
+                failure = ApiError(500, "InternalError", S3Error("InternalError").message)
+            response = _refusal(failure, request, request_id)
+        await response(scope, receive, send)
 
-    return endpoint
+    async def _answer(self, request: Request, request_id: str) -> tuple[int, Any]:
+        principal, raw = await _authorise(self.admin.authenticator, request, request_id)
+        verb = self._verb(request.method)
+        body = None if verb.takes is None else verb.takes.model_validate_json(raw or b"{}")
+        return await verb.answer(self.admin, request, principal, body)
+
+    def _verb(self, method: str) -> Verb:
+        if not self.verbs:
+            raise ApiError(404, "NotFound", "nothing is served at this path")
+        verb = self.verbs.get("GET" if method == "HEAD" else method)
+        if verb is None:
+            allowed = ", ".join(self.verbs)
+            raise ApiError(405, "MethodNotAllowed", f"this path takes {allowed}", {"Allow": allowed})
+        return verb
 
 
-async def _authorise(authenticator: Authenticator, request: Request) -> tuple[Principal, bytes]:
-    """Check signature, body hash and right; return who asks and the body."""
+def _failure(error: Exception) -> ApiError | None:
+    """What a call that raised is refused with; None for what nobody foresaw."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ValidationError):
+        detail = error.errors()[0]
+        where = ".".join(str(part) for part in detail["loc"]) or "body"
+        return ApiError(400, "InvalidArgument", f"{where}: {detail['msg']}")
+    if isinstance(error, CatalogError):
+        return ApiError(*_STATUS.get(type(error), (500, "InternalError")), str(error))
+    if isinstance(error, S3Error | TargetError):
+        mapped = from_target(error)
+        return ApiError(mapped.status, mapped.code, mapped.message, mapped.headers)
+    return None
+
+
+def _refusal(failure: ApiError, request: Request, request_id: str) -> Response:
+    _log.info("refused", request_id=request_id, path=request.url.path, code=failure.code, message=failure.message)
+    shown = ErrorShown(code=failure.code, message=failure.message, request_id=request_id)
+    return JSONResponse(shown.model_dump(), failure.status, failure.headers)
+
+
+async def _authorise(authenticator: Authenticator, request: Request, request_id: str) -> tuple[Principal, bytes]:
+    """Check signature, right and body; return who asks and the body."""
     http = http_request(request.scope)
-    _, identity, principal = authenticator(http)
+    address, identity, principal = authenticator(http)
     if not principal.access_key:
         raise ApiError(403, "AccessDenied", "sign the request with an admin key")
     if not principal.admin:
         raise ApiError(403, "AccessDenied", f"access key {principal.access_key} is not an admin's")
-    decoder = body_decoder(http, identity)
-    intake = verifier(http, identity, decoder)
-    pieces: list[bytes] = []
-    async for raw in request.stream():
-        for piece in decoder.feed(raw):
-            intake.update(piece)
-            pieces.append(piece)
-        if sum(map(len, pieces)) > MAX_BODY:
-            raise ApiError(413, "EntityTooLarge", f"a body has at most {MAX_BODY} bytes")
-    decoder.end()
-    body = b"".join(pieces)
-    intake.finish(len(body), "")
-    return principal, body
+    stream = request.stream()
+
+    async def receive() -> bytes | None:
+        return await anext(stream, None)
+
+    return principal, await read_document(Call(http, address, identity, principal, request_id, receive))
 
 
 def _etl_shown(record: EtlRecord) -> dict[str, Any]:

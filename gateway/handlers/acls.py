@@ -9,7 +9,7 @@ from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers import access
 from transom.gateway.handlers.bodies import read_document
 from transom.gateway.handlers.versions import check_version
-from transom.s3compat import results
+from transom.s3compat import documents
 from transom.s3compat.acl import AccessControlPolicy, Grant, canned_name, canned_policy, parse_grant_headers
 from transom.s3compat.errors import S3Error
 from transom.s3compat.operations import AclAsk, GetBucketAcl, GetObjectAcl, PutBucketAcl, PutObjectAcl, parse_acl
@@ -34,7 +34,7 @@ def object_acl(asked: AclAsk, owner: str) -> str:
 async def get_bucket_acl(ctx: GatewayContext, call: Call, op: GetBucketAcl) -> Reply:
     """Tell the bucket's grants to its owner."""
     bucket = await access.owned_bucket(ctx, call, op)
-    return Reply(200, [_XML], results.access_control_policy(_groups_first(canned_policy(bucket.acl, bucket.owner))))
+    return Reply(200, [_XML], documents.access_control_policy(_groups_first(canned_policy(bucket.acl, bucket.owner))))
 
 
 async def put_bucket_acl(ctx: GatewayContext, call: Call, op: PutBucketAcl) -> Reply:
@@ -52,7 +52,7 @@ async def get_object_acl(ctx: GatewayContext, call: Call, op: GetObjectAcl) -> R
     info, bucket_owner = await _administered(ctx, call, op)
     attributes = info.attributes
     policy = canned_policy(attributes.acl, attributes.owner or bucket_owner, bucket_owner=bucket_owner)
-    return Reply(200, [_XML], results.access_control_policy(_groups_first(policy)))
+    return Reply(200, [_XML], documents.access_control_policy(_groups_first(policy)))
 
 
 async def put_object_acl(ctx: GatewayContext, call: Call, op: PutObjectAcl) -> Reply:

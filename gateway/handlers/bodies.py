@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 
 from transom.gateway.context import Call
-from transom.s3compat.body import body_decoder, verifier
+from transom.s3compat.body import body_decoder, payload_length, verifier
 from transom.s3compat.checksums import Checksum
 from transom.s3compat.errors import S3Error
 from transom.target.store.base import Intake
@@ -26,7 +26,9 @@ class Body:
     """
 
     def __init__(self, call: Call, *, limit: int = MAX_BODY) -> None:
-        check_declared_length(call, limit)
+        declared = payload_length(call.request, call.identity)
+        if declared is not None and declared > limit:
+            raise _too_large(declared, limit)
         self._call = call
         self._limit = limit
         self._decoder = body_decoder(call.request, call.identity)
@@ -96,23 +98,11 @@ async def read_document(call: Call, *, limit: int = MAX_DOCUMENT) -> bytes:
 
 
 def has_body(call: Call) -> bool:
-    """Say whether the request announces a body."""
+    """Say whether the request announces a body, or may have one unannounced, as over HTTP/2."""
     headers = call.request.headers
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-
-
-def check_declared_length(call: Call, limit: int) -> None:
-    """Raise MissingContentLength or EntityTooLarge, from the headers alone."""
-    headers = call.request.headers
-    declared = headers.get("x-amz-decoded-content-length") or headers.get("content-length")
-    if declared is None:
-        if headers.get("transfer-encoding", "").lower() != "chunked" and call.request.http_version.startswith("1"):
-            raise S3Error("MissingContentLength")
-        return
-    if not (declared.isascii() and declared.isdigit()):
-        raise S3Error("InvalidArgument", "The declared length is not a number.", ArgumentValue=declared)
-    if int(declared) > limit:
-        raise _too_large(int(declared), limit)
+    if "content-length" in headers:
+        return headers["content-length"] != "0"
+    return "transfer-encoding" in headers or not call.request.http_version.startswith("1")
 
 
 def _too_large(size: int, limit: int) -> S3Error:

@@ -7,7 +7,7 @@ import re
 from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers import access, acls
 from transom.gateway.handlers.bodies import has_body, read_document
-from transom.s3compat import results, tokens
+from transom.s3compat import documents, tokens
 from transom.s3compat.errors import S3Error
 from transom.s3compat.operations import (
     CreateBucket,
@@ -21,7 +21,6 @@ from transom.s3compat.operations import (
 from transom.s3compat.reply import Reply
 from transom.target import errors
 
-IMPLICIT_VIEW = "--etl--"
 _XML = ("content-type", "application/xml")
 _US_EAST_1 = "us-east-1"
 _LOCATION = re.compile(r"[A-Za-z0-9-]{0,32}")
@@ -37,7 +36,7 @@ async def list_buckets(ctx: GatewayContext, call: Call, op: ListBuckets) -> Repl
     ]
     page = own[: op.max_buckets]
     token = tokens.encode(page[-1].name) if len(own) > len(page) else None
-    document = results.list_buckets(page, owner=call.principal.owner, prefix=op.prefix, next_token=token)
+    document = documents.list_buckets(page, owner=call.principal.owner, prefix=op.prefix, next_token=token)
     return Reply(200, [_XML], document)
 
 
@@ -45,12 +44,6 @@ async def create_bucket(ctx: GatewayContext, call: Call, op: CreateBucket) -> Re
     """Make a bucket. Making one's own again is no error, as long as it wouldn't change its ACL."""
     if not call.principal.owner:
         raise S3Error("AccessDenied")
-    if IMPLICIT_VIEW in op.bucket:
-        raise S3Error(
-            "InvalidBucketName",
-            f"A bucket's name can't contain {IMPLICIT_VIEW}: that is how implicit views are named.",
-            BucketName=op.bucket,
-        )
     acl = acls.bucket_acl(op.acl, call.principal.owner)
     location = parse_create_bucket(await read_document(call)) if has_body(call) else ""
     # Clients name the region they are set to. There is but one here, so that any will do.
@@ -79,13 +72,13 @@ async def delete_bucket(ctx: GatewayContext, call: Call, op: DeleteBucket) -> Re
 async def get_bucket_location(ctx: GatewayContext, call: Call, op: GetBucketLocation) -> Reply:
     """Tell the region, empty for us-east-1 as S3 has it."""
     await access.listable_bucket(ctx, call, op)
-    return Reply(200, [_XML], results.bucket_location("" if ctx.region == _US_EAST_1 else ctx.region))
+    return Reply(200, [_XML], documents.bucket_location("" if ctx.region == _US_EAST_1 else ctx.region))
 
 
 async def get_bucket_versioning(ctx: GatewayContext, call: Call, op: GetBucketVersioning) -> Reply:
     """Say that versioning was never turned on."""
     await access.listable_bucket(ctx, call, op)
-    return Reply(200, [_XML], results.bucket_versioning())
+    return Reply(200, [_XML], documents.bucket_versioning())
 
 
 async def _check_recreation(ctx: GatewayContext, call: Call, op: CreateBucket, acl: str, owner: str) -> None:

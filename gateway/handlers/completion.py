@@ -8,7 +8,7 @@ from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers import access
 from transom.gateway.handlers.bodies import read_document
 from transom.gateway.handlers.conditions import conflicts, write_condition
-from transom.s3compat import results
+from transom.s3compat import documents
 from transom.s3compat.checksums import composite, full_object
 from transom.s3compat.errors import S3Error
 from transom.s3compat.operations import CompletedPart, CompleteMultipartUpload, parse_complete_multipart_upload
@@ -34,7 +34,7 @@ async def complete_multipart_upload(ctx: GatewayContext, call: Call, op: Complet
         info = await ctx.store.complete_upload(op.bucket, op.key, op.upload_id, _numbers_and_etags(named))
     else:
         info = await _complete(ctx, op, upload, named)
-    return Reply(200, [("content-type", "application/xml")], results.complete_multipart_upload(info, _location(call)))
+    return Reply(200, [("content-type", "application/xml")], documents.complete_multipart_upload(info, _location(call)))
 
 
 async def _complete(

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers import access
-from transom.gateway.handlers.attributes import stored_attributes
 from transom.gateway.handlers.bodies import MAX_BODY, Recomputing
 from transom.gateway.handlers.conditions import conflicts, write_condition
+from transom.gateway.handlers.new_objects import stored_attributes
 from transom.gateway.handlers.versions import check_version
-from transom.s3compat import results
+from transom.s3compat import documents
 from transom.s3compat.conditions import Conditions
 from transom.s3compat.errors import S3Error
 from transom.s3compat.operations import CopyObject, CopySource
@@ -29,7 +29,7 @@ async def open_source(ctx: GatewayContext, call: Call, source: CopySource, condi
     """Open the object a copy reads, when the caller may and the conditions hold; the caller closes the reader."""
     check_version(source.version_id)
     bucket = await ctx.store.bucket(source.bucket)
-    expected = call.request.headers.get("x-amz-source-expected-bucket-owner")
+    expected = call.request.effective_headers.get("x-amz-source-expected-bucket-owner")
     if expected is not None and expected != bucket.owner:
         raise S3Error("AccessDenied", "The source bucket's owner is not the one given.")
     reader = await access.open_object(ctx, call, bucket, source.key)
@@ -60,7 +60,7 @@ async def copy_object(ctx: GatewayContext, call: Call, op: CopyObject) -> Reply:
             )
     finally:
         reader.close()
-    return Reply(200, [("content-type", "application/xml")], results.copy_object(info))
+    return Reply(200, [("content-type", "application/xml")], documents.copy_object(info))
 
 
 def copied_checksums(source: ObjectInfo, algorithm: str) -> Recomputing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers import access
-from transom.s3compat import results
+from transom.s3compat import documents
 from transom.s3compat.operations import Listing as ListingOperation
 from transom.s3compat.operations import ListMultipartUploads, ListObjects, ListObjectsV2, ListObjectVersions
 from transom.s3compat.reply import Reply
@@ -19,21 +19,31 @@ async def list_objects(ctx: GatewayContext, call: Call, op: ListObjects) -> Repl
     """List keys, version 1."""
     await access.listable_bucket(ctx, call, op)
     page = await _page(ctx, op, op.after)
-    return Reply(200, [_XML, _region(ctx), *_sizes(page)], results.list_objects(op, page.objects, page.prefixes, page.next_after))
+    return Reply(
+        200,
+        [_XML, _region(ctx), *_sizes(page)],
+        documents.list_objects(op, page.objects, page.prefixes, page.next_after),
+    )
 
 
 async def list_objects_v2(ctx: GatewayContext, call: Call, op: ListObjectsV2) -> Reply:
     """List keys, version 2."""
     await access.listable_bucket(ctx, call, op)
     page = await _page(ctx, op, op.after)
-    return Reply(200, [_XML, _region(ctx), *_sizes(page)], results.list_objects_v2(op, page.objects, page.prefixes, page.next_after))
+    return Reply(
+        200,
+        [_XML, _region(ctx), *_sizes(page)],
+        documents.list_objects_v2(op, page.objects, page.prefixes, page.next_after),
+    )
 
 
 async def list_object_versions(ctx: GatewayContext, call: Call, op: ListObjectVersions) -> Reply:
     """List versions: of every key the null version, which is its latest."""
     await access.listable_bucket(ctx, call, op)
     page = await _page(ctx, op, op.key_marker)
-    return Reply(200, [_XML, *_sizes(page)], results.list_object_versions(op, page.objects, page.prefixes, page.next_after))
+    return Reply(
+        200, [_XML, *_sizes(page)], documents.list_object_versions(op, page.objects, page.prefixes, page.next_after)
+    )
 
 
 async def list_multipart_uploads(ctx: GatewayContext, call: Call, op: ListMultipartUploads) -> Reply:
@@ -48,7 +58,7 @@ async def list_multipart_uploads(ctx: GatewayContext, call: Call, op: ListMultip
             after=(op.key_marker, op.upload_id_marker),
             limit=op.limit,
         )
-    return Reply(200, [_XML], results.list_multipart_uploads(op, page.uploads, page.prefixes, page.next_after))
+    return Reply(200, [_XML], documents.list_multipart_uploads(op, page.uploads, page.prefixes, page.next_after))
 
 
 async def _page(ctx: GatewayContext, op: ListingOperation, after: str) -> Listing:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers import access
-from transom.gateway.handlers.attributes import stored_attributes
 from transom.gateway.handlers.bodies import MAX_BODY, AlsoComputing, Body, Recomputing
 from transom.gateway.handlers.checksum_headers import checksum_headers
 from transom.gateway.handlers.copies import open_source
-from transom.s3compat import results
+from transom.gateway.handlers.new_objects import stored_attributes
+from transom.s3compat import documents
 from transom.s3compat.errors import S3Error
 from transom.s3compat.operations import (
     AbortMultipartUpload,
@@ -38,7 +38,7 @@ async def create_multipart_upload(ctx: GatewayContext, call: Call, op: CreateMul
     if upload.checksum_algorithm:
         headers.append(("x-amz-checksum-algorithm", upload.checksum_algorithm))
         headers.append(("x-amz-checksum-type", upload.checksum_type))
-    return Reply(200, headers, results.create_multipart_upload(op.bucket, op.key, upload.upload_id))
+    return Reply(200, headers, documents.create_multipart_upload(op.bucket, op.key, upload.upload_id))
 
 
 async def upload_part(ctx: GatewayContext, call: Call, op: UploadPart) -> Reply:
@@ -70,7 +70,7 @@ async def upload_part_copy(ctx: GatewayContext, call: Call, op: UploadPartCopy) 
         )
     finally:
         reader.close()
-    return Reply(200, [_XML], results.upload_part_copy(part))
+    return Reply(200, [_XML], documents.upload_part_copy(part))
 
 
 async def abort_multipart_upload(ctx: GatewayContext, call: Call, op: AbortMultipartUpload) -> Reply:
@@ -81,9 +81,13 @@ async def abort_multipart_upload(ctx: GatewayContext, call: Call, op: AbortMulti
 
 
 async def list_parts(ctx: GatewayContext, call: Call, op: ListParts) -> Reply:
-    """List an upload's parts, a page at a time."""
-    await access.writable_bucket(ctx, call, op)
+    """List an upload's parts, a page at a time; nothing is ever being uploaded to a bucket that takes no writes."""
+    bucket = await access.known_bucket(ctx, op)
+    if not access.can_write(call.principal, bucket):
+        access.refuse()
+    if bucket.read_only:
+        raise S3Error("NoSuchUpload", UploadId=op.upload_id)
     upload: Upload = await ctx.store.upload(op.bucket, op.key, op.upload_id)
     found = await ctx.store.parts(op.bucket, op.key, op.upload_id, after=op.part_number_marker, limit=op.limit + 1)
     page, truncated = found[: op.limit], op.limit > 0 and len(found) > op.limit
-    return Reply(200, [_XML], results.list_parts(op, upload, page, truncated=truncated))
+    return Reply(200, [_XML], documents.list_parts(op, upload, page, truncated=truncated))

@@ -6,12 +6,12 @@ import asyncio
 
 from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers import access
-from transom.gateway.handlers.attributes import stored_attributes
 from transom.gateway.handlers.bodies import Body, read_document
 from transom.gateway.handlers.checksum_headers import checksum_headers
 from transom.gateway.handlers.conditions import conflicts, write_condition
+from transom.gateway.handlers.new_objects import stored_attributes
 from transom.gateway.handlers.versions import check_version
-from transom.s3compat import results
+from transom.s3compat import documents
 from transom.s3compat.errors import S3Error, from_target
 from transom.s3compat.operations import DeleteObject, DeleteObjects, DoomedObject, PutObject, parse_delete_objects
 from transom.s3compat.reply import Reply
@@ -60,7 +60,7 @@ async def delete_objects(ctx: GatewayContext, call: Call, op: DeleteObjects) -> 
     outcomes = await asyncio.gather(*map(remove, request.objects))
     deleted = [doomed for doomed, error in zip(request.objects, outcomes, strict=True) if error is None]
     failed = [(doomed, error) for doomed, error in zip(request.objects, outcomes, strict=True) if error is not None]
-    document = results.delete_objects([] if request.quiet else deleted, failed)
+    document = documents.delete_objects([] if request.quiet else deleted, failed)
     return Reply(200, [("content-type", "application/xml")], document)
 
 

@@ -8,7 +8,7 @@ from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers import access
 from transom.gateway.handlers.bodies import read_document
 from transom.gateway.handlers.versions import check_version
-from transom.s3compat import results
+from transom.s3compat import documents
 from transom.s3compat.operations import DeleteObjectTagging, GetObjectTagging, PutObjectTagging, parse_tagging
 from transom.s3compat.reply import Reply
 
@@ -18,7 +18,7 @@ async def get_object_tagging(ctx: GatewayContext, call: Call, op: GetObjectTaggi
     check_version(op.version_id)
     bucket = await access.known_bucket(ctx, op)
     info = await access.readable_object(ctx, call, bucket, op.key)
-    document = results.tagging(dict(sorted(info.attributes.tags.items())))
+    document = documents.tagging(dict(sorted(info.attributes.tags.items())))
     return Reply(200, [("content-type", "application/xml")], document)
 
 

@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from transom.s3compat import tags
 from transom.s3compat.acl import CANNED, GRANT_HEADERS
 from transom.s3compat.addressing import split
-from transom.s3compat.checksums import ALGORITHMS
+from transom.s3compat.checksums import ALGORITHMS, UNSUPPORTED, header_name
 from transom.s3compat.errors import S3Error
 from transom.s3compat.etags import unquote
 from transom.s3compat.names import check_bucket_reference, check_key
 from transom.s3compat.operations.types import AclAsk, CopySource, Directive, NewAttributes, WriteIf
 from transom.s3compat.query import Query
-from transom.s3compat.request import HttpRequest
 
-MAX_OBJECT_BYTES = 5 * 1024**3  # of one PUT or part
 MAX_METADATA_BYTES = 2048
 MAX_PART_NUMBER = 10_000
 MAX_PAGE = 1000
@@ -46,19 +44,7 @@ STORAGE_CLASSES = frozenset(
         "FSX_ONTAP",
     )
 )
-_AUTH_PARAMETERS = frozenset(
-    (
-        "x-amz-algorithm",
-        "x-amz-credential",
-        "x-amz-date",
-        "x-amz-expires",
-        "x-amz-signedheaders",
-        "x-amz-signature",
-        "x-amz-security-token",
-    )
-)
 _META = "x-amz-meta-"
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
 # What would change how the bytes are kept: ignoring one would be a lie.
 _UNSUPPORTED = (
     "x-amz-server-side-encryption",
@@ -72,19 +58,6 @@ _UNSUPPORTED = (
 def invalid(name: str, value: str, message: str | None = None) -> S3Error:
     """Build the InvalidArgument that names its argument."""
     return S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=value)
-
-
-def effective_headers(request: HttpRequest) -> Mapping[str, str]:
-    """Return the headers, joined by those that a presigned URL carries as x-amz-* parameters."""
-    query = request.query
-    hoisted = {}
-    for name, value in query.pairs:
-        lower = name.lower()
-        if lower.startswith("x-amz-") and lower not in _AUTH_PARAMETERS:
-            if _CONTROL.search(value):
-                raise invalid(name, value)
-            hoisted[lower] = value
-    return {**hoisted, **request.headers} if hoisted else request.headers
 
 
 def refuse_unsupported(headers: Mapping[str, str]) -> None:
@@ -143,29 +116,6 @@ def encoding_type(query: Query) -> str:
     return value
 
 
-def payload_length(request: HttpRequest) -> int | None:
-    """Return how long the payload will be, its framing not counted; None where HTTP's own chunks leave it open.
-
-    S3 demands to be told in advance; clients that can't tell are served all the same.
-    """
-    name = "x-amz-decoded-content-length"
-    text = request.headers.get(name)
-    if text is None:
-        name = "content-length"
-        text = request.headers.get(name)
-        framed = request.headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
-        if text is None and not framed and request.headers.get("transfer-encoding", "").lower() == "chunked":
-            return None
-        if text is None or framed:
-            raise S3Error("MissingContentLength")
-    if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
-        raise invalid(name, text)
-    length = int(text)
-    if length > MAX_OBJECT_BYTES:
-        raise S3Error("EntityTooLarge", ProposedSize=str(length), MaxSizeAllowed=str(MAX_OBJECT_BYTES))
-    return length
-
-
 def acl(headers: Mapping[str, str]) -> AclAsk:
     """Read x-amz-acl or the x-amz-grant-* headers."""
     canned = headers.get("x-amz-acl", "")
@@ -207,7 +157,7 @@ def new_attributes(headers: Mapping[str, str]) -> NewAttributes:
 def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
     metadata = {name[len(_META) :]: value for name, value in headers.items() if name.startswith(_META)}
     if metadata:
-        size = sum(len(name) + len(value.encode()) for name, value in metadata.items())
+        size = sum(len(name) + len(value) for name, value in metadata.items())  # latin-1: a character is a byte
         if size > MAX_METADATA_BYTES:
             raise S3Error("MetadataTooLarge", Size=str(size), MaxSizeAllowed=str(MAX_METADATA_BYTES))
     return metadata
@@ -231,15 +181,23 @@ def checksum_algorithm(headers: Mapping[str, str]) -> str:
             return value.upper()
     trailer = headers.get("x-amz-trailer", "").lower()
     for algorithm in ALGORITHMS:
-        name = "x-amz-checksum-" + algorithm.lower()
+        name = header_name(algorithm)
         if name in headers or name == trailer:
             return algorithm
     return ""
 
 
+def demand_digest(headers: Mapping[str, str]) -> None:
+    """Refuse a request that states neither Content-MD5 nor a checksum of its body, by header or trailer."""
+    trailers = frozenset(map(str.strip, headers.get("x-amz-trailer", "").lower().split(",")))
+    names = ("content-md5", *map(header_name, ALGORITHMS + UNSUPPORTED))
+    if not any(name in headers or name in trailers for name in names):
+        raise S3Error("InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*")
+
+
 def checksum_values(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the x-amz-checksum-* values sent, by algorithm."""
-    names = {algorithm: "x-amz-checksum-" + algorithm.lower() for algorithm in ALGORITHMS}
+    names = {algorithm: header_name(algorithm) for algorithm in ALGORITHMS}
     return {algorithm: headers[name] for algorithm, name in names.items() if name in headers}
 
 

@@ -36,7 +36,7 @@ def parse(request: HttpRequest, address: Address) -> types.Operation:
         if address.key:
             names.check_key(address.key)
     query = request.query
-    headers = fields.effective_headers(request)
+    headers = request.effective_headers
     fields.refuse_unsupported(headers)
     if name not in ("GetObject", "HeadObject"):
         transforms.refuse(query)
@@ -189,6 +189,13 @@ def _list_multipart_uploads(
     )
 
 
+def _delete_objects(
+    _request: HttpRequest, address: Address, _query: Query, headers: Mapping[str, str]
+) -> types.DeleteObjects:
+    fields.demand_digest(headers)
+    return types.DeleteObjects(bucket=address.bucket, expected_owner=_owner(headers))
+
+
 # --- objects ------------------------------------------------------------------------------------
 
 
@@ -231,13 +238,12 @@ def _fits_latin1(value: str) -> bool:
     return all(each <= "\xff" for each in value)
 
 
-def _put_object(request: HttpRequest, address: Address, query: Query, headers: Mapping[str, str]) -> types.PutObject:
+def _put_object(_request: HttpRequest, address: Address, query: Query, headers: Mapping[str, str]) -> types.PutObject:
     if query.has("partNumber"):
         raise fields.invalid("partNumber", query.get("partNumber") or "", "partNumber needs an uploadId")
     return types.PutObject(
         bucket=address.bucket,
         key=address.key,
-        content_length=fields.payload_length(request),
         attributes=fields.new_attributes(headers),
         write_if=fields.write_if(headers),
         checksum_algorithm=fields.checksum_algorithm(headers),
@@ -321,13 +327,12 @@ def _create_multipart_upload(
     )
 
 
-def _upload_part(request: HttpRequest, address: Address, query: Query, headers: Mapping[str, str]) -> types.UploadPart:
+def _upload_part(_request: HttpRequest, address: Address, query: Query, headers: Mapping[str, str]) -> types.UploadPart:
     return types.UploadPart(
         bucket=address.bucket,
         key=address.key,
         upload_id=fields.upload_id(query),
         part_number=fields.part_number(query.get("partNumber")),
-        content_length=fields.payload_length(request),
         checksum_algorithm=fields.checksum_algorithm(headers),
         expected_owner=_owner(headers),
     )
@@ -400,7 +405,7 @@ _BUILDERS: Mapping[str, _Builder] = {
     "ListObjectsV2": _list_objects_v2,
     "ListObjectVersions": _list_object_versions,
     "ListMultipartUploads": _list_multipart_uploads,
-    "DeleteObjects": _on_bucket(types.DeleteObjects),
+    "DeleteObjects": _delete_objects,
     "GetObject": _read(types.GetObject),
     "HeadObject": _read(types.HeadObject),
     "PutObject": _put_object,

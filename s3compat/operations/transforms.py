@@ -27,12 +27,13 @@ def refuse(query: Query) -> None:
 def parse(query: Query) -> TransformAsk | None:
     """Read the transform asked for; None where the query names none."""
     pipeline = _pipeline(query)
+    named = frozenset(pipeline)
     args = query.get("etl_args")
     options = []
     for name, value in query.pairs:
         if match := OPTION.fullmatch(name):
             options.append((match.group(1), match.group(2), value))
-            if match.group(1) not in pipeline:
+            if match.group(1) not in named:
                 raise _invalid(name, value, f"The option {name} belongs to no ETL that the request names")
     if not pipeline:
         if args is not None:

@@ -254,10 +254,9 @@ class HeadObject(Read):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutObject(ObjectOperation):
-    """Write an object. `content_length` is the payload's, None if open; `checksum_algorithm` "" or "CRC32" …."""
+    """Write an object. `checksum_algorithm` is "" or "CRC32" …."""
 
     name: ClassVar[str] = "PutObject"
-    content_length: int | None
     attributes: NewAttributes = field(default_factory=NewAttributes)
     write_if: WriteIf = field(default_factory=WriteIf)
     checksum_algorithm: str = ""
@@ -363,7 +362,6 @@ class UploadPart(ObjectOperation):
     name: ClassVar[str] = "UploadPart"
     upload_id: str
     part_number: int
-    content_length: int | None
     checksum_algorithm: str = ""
 
 

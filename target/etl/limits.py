@@ -35,7 +35,6 @@ class Limits:
     max_output: int = 16 * 1024**3
     max_memory: int = 1024**3
     gil_inline_size: int = 64 * 1024
-    worker_memory: int = 0
 
 
 class Slot:
@@ -90,8 +89,12 @@ class Gate:
                 retry_after_s=_CIRCUIT_OPEN_S,
             )
 
+    def has_failed(self, etl: str) -> bool:
+        """Whether failures of the ETL are on record."""
+        return etl in self.catalog.snapshot().circuits
+
     def succeeded(self, etls: Sequence[str]) -> None:
-        """Note a run that ended as it should; its ETLs' circuits close. Blocking if one had failures."""
+        """Note a run that ended as it should; its ETLs' circuits close. Blocking."""
         for etl in etls:
             self.catalog.record_success(etl)
 

@@ -35,6 +35,11 @@ class ByteLocks:
         self._held.remove(offset)
         fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, offset))
 
+    def held_elsewhere(self, offset: int) -> bool:
+        """Whether somebody else holds the lock just now."""
+        answer = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, offset))
+        return bool(struct.unpack_from("@h", answer)[0] != fcntl.F_UNLCK)
+
     def close(self) -> None:
         """Let go of everything."""
         os.close(self._fd)

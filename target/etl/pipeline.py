@@ -6,14 +6,14 @@ worker process. It knows nothing of caches, waiting or HTTP.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 from pydantic import BaseModel
 
@@ -27,13 +27,13 @@ from transom.target.errors import (
     EtlInputRejected,
     EtlOutputTooLarge,
     EtlSkipped,
-    EtlTimeout,
     SourceChanged,
     TargetError,
 )
 from transom.target.etl.limits import Limits
 from transom.target.etl.plan import Plan, Stage
-from transom.target.etl.workers import WorkerPool
+from transom.target.etl.watch import AbandonedError, Watch
+from transom.target.etl.workers import Task, WorkerPool
 from transom.target.store.base import ObjectInfo, ObjectReader
 
 _READ = 1024 * 1024
@@ -60,7 +60,8 @@ class Pipelines:
     def bind(self, plan: Plan, source: ObjectInfo, deadline: float = float("inf")) -> list[Bound]:
         """Give each stage its transformer and context: content type and size follow the stages as far as known."""
         bound: list[Bound] = []
-        content_type, known = source.content_type, cast("int | None", source.size)
+        content_type = source.content_type
+        size: int | None = source.size
         for stage in plan.stages:
             transformer = self._transformer(stage.plugin)
             context = Context(
@@ -68,7 +69,7 @@ class Pipelines:
                 key=source.key,
                 etl=stage.etl,
                 content_type=content_type,
-                size=known,
+                size=size,
                 metadata=source.attributes.metadata,
                 args=parsed(transformer, stage.given),
                 deadline=deadline,
@@ -76,7 +77,7 @@ class Pipelines:
             )
             bound.append(Bound(stage, transformer, context))
             content_type = transformer.content_type(context)
-            known = transformer.output_size(context)
+            size = transformer.output_size(context)
         return bound
 
     def describe(self, plan: Plan, source: ObjectInfo) -> tuple[str, int | None]:
@@ -84,42 +85,89 @@ class Pipelines:
         last = self.bind(plan, source)[-1]
         return last.transformer.content_type(last.context), last.transformer.output_size(last.context)
 
-    def produce(self, plan: Plan, reader: ObjectReader, deadline: float, scratch: Path) -> Generator[bytes, None, None]:
+    def produce(self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path) -> Generator[bytes, None, None]:
         """Yield the pipeline's output. Blocking. Raises the Etl* errors of `transom.target.errors`."""
-        chunks = _read(reader)
-        small = reader.info.size <= self.limits.gil_inline_size
-        stages = self.bind(plan, reader.info, deadline)
+        chunks: Generator[bytes, None, None] = _read(reader)
+        stages = self.bind(plan, reader.info, watch.deadline)
         path = reader.path if shape_of(stages[0].transformer) is Shape.FILE else None
         for bound in stages:
-            chunks = self._stage(bound, chunks, path, scratch, small)
+            chunks = _Stage(self, bound, watch, scratch, path).over(chunks)
             path = None
         total = 0
-        for piece in chunks:
-            total += len(piece)
-            if total > self.limits.max_output:
-                raise EtlOutputTooLarge(f"ETL '{plan.name}' made more than {self.limits.max_output} bytes")
-            if time.monotonic() > deadline:
-                raise EtlTimeout(f"ETL '{plan.name}' passed its deadline")
-            if piece:
-                yield piece
-
-    def _stage(
-        self, bound: Bound, chunks: Iterator[bytes], path: Path | None, scratch: Path, small: bool
-    ) -> Iterator[bytes]:
-        if small or bound.transformer.releases_gil:
-            output = _here(bound, path, scratch, self.limits.max_memory)
-        else:
-            output = self._in_worker(bound)
-        return _explained(bound, output, chunks)
-
-    def _in_worker(self, bound: Bound) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
-        return lambda chunks: self.workers.run(bound.stage.plugin, bound.stage.given, chunks, bound.context)
+        with closing(chunks):
+            for piece in chunks:
+                total += len(piece)
+                if total > self.limits.max_output:
+                    raise EtlOutputTooLarge(f"ETL '{plan.name}' made more than {self.limits.max_output} bytes")
+                watch.check()
+                if piece:
+                    yield piece
 
     def _transformer(self, plugin: str) -> Transformer:
         try:
             return self.transformers[plugin]
         except KeyError:
             raise EtlFailed(f"transformer '{plugin}' is not installed on this target") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """One stage of one run."""
+
+    pipelines: Pipelines
+    bound: Bound
+    watch: Watch
+    scratch: Path
+    path: Path | None
+
+    def over(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+        """Transform `chunks`; turn what the transformer raises into the target's errors, naming its ETL.
+
+        What its input raises passes through as it is: that is an earlier stage's.
+        """
+        etl = self.bound.stage.etl
+        upstream: list[BaseException] = []
+        try:
+            self.watch.stage = etl
+            with closing(self._run(self._watched(chunks, upstream))) as output:
+                for piece in output:
+                    yield piece
+                    self.watch.stage = etl
+        except (TargetError, AbandonedError):
+            if upstream:
+                raise upstream[0] from None
+            raise
+        except Exception as error:
+            if upstream:
+                raise upstream[0] from None
+            raise _explain(self.bound, error) from error
+
+    def _watched(self, chunks: Iterator[bytes], upstream: list[BaseException]) -> Iterator[bytes]:
+        try:
+            for piece in chunks:
+                self.watch.stage = self.bound.stage.etl
+                yield piece
+        except Exception as error:
+            upstream.append(error)
+            raise
+        self.watch.stage = self.bound.stage.etl
+
+    def _run(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+        bound, limits = self.bound, self.pipelines.limits
+        here = bound.transformer.releases_gil
+        if not here:
+            chunks, here = _is_small(chunks, bound.context.size, limits.gil_inline_size)
+        if here:
+            return stream(
+                bound.transformer,
+                chunks,
+                bound.context,
+                path=self.path,
+                scratch=self.scratch,
+                max_memory=limits.max_memory,
+            )
+        task = Task(bound.stage.plugin, bound.stage.given, bound.context, limits.max_memory)
+        return self.pipelines.workers.run(task, chunks, self.watch)
 
 
 @lru_cache(maxsize=1024)
@@ -129,48 +177,32 @@ def parsed(transformer: Transformer, given: str) -> BaseModel:
     return parse_args(transformer, value, options)
 
 
-def _here(
-    bound: Bound, path: Path | None, scratch: Path, max_memory: int
-) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
-    return lambda chunks: stream(
-        bound.transformer, chunks, bound.context, path=path, scratch=scratch, max_memory=max_memory
-    )
+def _is_small(chunks: Iterator[bytes], size: int | None, limit: int) -> tuple[Iterator[bytes], bool]:
+    """Whether an input has at most `limit` bytes, looking ahead where its size isn't known; and the whole input."""
+    if size is not None:
+        return chunks, size <= limit
+    head: list[bytes] = []
+    seen = 0
+    for piece in chunks:
+        head.append(piece)
+        seen += len(piece)
+        if seen > limit:
+            return itertools.chain(head, chunks), False
+    return iter(head), True
 
 
-def _explained(
-    bound: Bound, run: Callable[[Iterator[bytes]], Iterator[bytes]], chunks: Iterator[bytes]
-) -> Iterator[bytes]:
-    """Turn what a transformer raises into the target's errors, naming its ETL; what its input raises passes through."""
+def _explain(bound: Bound, error: Exception) -> TargetError:
     etl = bound.stage.etl
-    upstream: list[BaseException] = []
-
-    def watched() -> Iterator[bytes]:
-        try:
-            yield from chunks
-        except Exception as error:
-            upstream.append(error)
-            raise
-
-    try:
-        yield from run(watched())
-    except TargetError:
-        raise
-    except Exception as error:
-        if upstream:
-            raise upstream[0] from None
-        if isinstance(error, Skip):
-            raise EtlSkipped(f"ETL '{etl}' leaves this object out{_reason(error)}") from error
-        if isinstance(error, Reject):
-            raise EtlInputRejected(f"ETL '{etl}' can't transform this object{_reason(error)}") from error
-        _log.warning("ETL %s failed on %s/%s", etl, bound.context.bucket, bound.context.key, exc_info=error)
-        raise EtlFailed(f"ETL '{etl}' failed: {type(error).__name__}{_reason(error)}") from error
+    reason = f": {error}" if str(error) else ""
+    if isinstance(error, Skip):
+        return EtlSkipped(f"ETL '{etl}' leaves this object out{reason}", etl=etl)
+    if isinstance(error, Reject):
+        return EtlInputRejected(f"ETL '{etl}' can't transform this object{reason}", etl=etl)
+    _log.warning("ETL %s failed on %s/%s", etl, bound.context.bucket, bound.context.key, exc_info=error)
+    return EtlFailed(f"ETL '{etl}' failed: {type(error).__name__}{reason}", etl=etl)
 
 
-def _reason(error: Exception) -> str:
-    return f": {error}" if str(error) else ""
-
-
-def _read(reader: ObjectReader) -> Iterator[bytes]:
+def _read(reader: ObjectReader) -> Generator[bytes, None, None]:
     offset, size = 0, reader.info.size
     while offset < size:
         piece = reader.read_at(offset, min(_READ, size - offset))

@@ -1,6 +1,6 @@
 """A pipeline made definite: each stage with its revision and canonical arguments, and the identity of what it makes.
 
-A plan is all a target needs to run a pipeline, travels inside a signed redirect, and knows nothing of the request.
+A plan is all a target needs to run a pipeline, and knows nothing of the request.
 """
 
 from __future__ import annotations
@@ -35,10 +35,23 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What somebody asked for: a pipeline by name, its arguments as JSON, and options as (ETL, option, value)."""
+
+    pipeline: tuple[str, ...]
+    args_json: str | None = None
+    options: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """The stages of a pipeline, in order."""
+    """The stages of a pipeline, in order, and the asking that they come from."""
 
     stages: tuple[Stage, ...]
+    asked: tuple[Asked, ...] = ()
+
+    def __add__(self, then: Plan) -> Plan:
+        return Plan(self.stages + then.stages, self.asked + then.asked)
 
     @property
     def name(self) -> str:
@@ -61,13 +74,17 @@ class Plan:
         return max(stage.changed_s for stage in self.stages)
 
     def to_json(self) -> str:
-        """Encode canonically; the reverse of `from_json`."""
-        return json.dumps([_fields(stage) for stage in self.stages], separators=(",", ":"), ensure_ascii=True)
+        """What was asked, and which revisions that meant, for a signed redirect; `Registry.again` reads it.
 
-    @staticmethod
-    def from_json(text: str) -> Plan:
-        """Decode what `to_json` wrote."""
-        return Plan(tuple(Stage(*fields) for fields in json.loads(text)))
+        An ETL's own arguments stay out: they may be secrets, and every target knows them.
+        """
+        asked = [(each.pipeline, each.args_json, each.options) for each in self.asked]
+        return json.dumps([asked, self.revisions], separators=(",", ":"), ensure_ascii=True)
+
+    @property
+    def revisions(self) -> list[tuple[str, str, int]]:
+        """Transformer, its version and the ETL's revision, stage by stage."""
+        return [(stage.plugin, stage.version, stage.revision) for stage in self.stages]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +110,13 @@ class Identity:
 
 
 def identify(plan: Plan, source: ObjectInfo, version_id: str = "") -> Identity:
-    """Name what `plan` makes of `source`: bucket, key, version, source ETag, pipeline, revisions, canonical args."""
+    """Name what `plan` makes of `source`: bucket, key, version, source ETag, pipeline, revisions, canonical args.
+
+    Content type and metadata belong to it too: a transformer sees them, and an object put again with the same bytes
+    keeps its ETag.
+    """
     stages = [(s.etl, s.plugin, s.version, s.revision, s.args) for s in plan.stages]
-    text = json.dumps((source.bucket, source.key, version_id, source.etag, stages), separators=(",", ":"))
+    told = (source.content_type, sorted(source.attributes.metadata.items()))
+    text = json.dumps((source.bucket, source.key, version_id, source.etag, told, stages), separators=(",", ":"))
     base = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
     return Identity(base, max(source.modified_ns // 1_000_000_000, plan.changed_s), plan.deterministic)
-
-
-def _fields(stage: Stage) -> list[object]:
-    return [getattr(stage, name) for name in Stage.__slots__]

@@ -17,7 +17,7 @@ from transom.plugins.contract import Transformer
 from transom.plugins.errors import ArgsError
 from transom.plugins.manager import Transformers
 from transom.target.errors import EtlArgsInvalid, EtlUnavailable, NoSuchEtl
-from transom.target.etl.plan import Plan, Stage
+from transom.target.etl.plan import Asked, Plan, Stage
 
 MAX_STAGES = 16
 _REMEMBERED = 2048
@@ -49,6 +49,16 @@ class Registry:
             plan = self._plans[key] = self._plan(snapshot, pipeline, args_json, options)
         return plan
 
+    def again(self, text: str) -> Plan:
+        """The plan that `Plan.to_json` wrote elsewhere. Raises EtlUnavailable if the ETL was changed since."""
+        asked, revisions = json.loads(text)
+        plan = Plan(())
+        for pipeline, args_json, options in asked:
+            plan += self.plan(pipeline, args_json, [tuple(option) for option in options])
+        if [list(revision) for revision in plan.revisions] != revisions:
+            raise EtlUnavailable(f"ETL '{plan.name}' was changed just now. Ask again.", retry_after_s=1)
+        return plan
+
     def records(self) -> list[EtlRecord]:
         """Every ETL there is, implicit ones too, by name."""
         found = dict(self.catalog.snapshot().etls)
@@ -76,7 +86,7 @@ class Registry:
         for name, value in zip(pipeline, values, strict=True):
             chosen = {option: text for etl, option, text in options if etl == name}
             stages.append(self._stage(self._find(snapshot, name), value, chosen))
-        return Plan(tuple(stages))
+        return Plan(tuple(stages), (Asked(tuple(pipeline), args_json, tuple(options)),))
 
     def _stage(self, record: EtlRecord, value: object, options: Mapping[str, str]) -> Stage:
         if record.state != "running":

@@ -7,6 +7,7 @@ always true; files are not fsynced, so the cache empties itself when the machine
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -32,6 +33,10 @@ CREATE TRIGGER IF NOT EXISTS results_new AFTER INSERT ON results BEGIN
   UPDATE meta SET value = CAST(value AS INTEGER) + new.size WHERE name = 'bytes'; END;
 CREATE TRIGGER IF NOT EXISTS results_old AFTER DELETE ON results BEGIN
   UPDATE meta SET value = CAST(value AS INTEGER) - old.size WHERE name = 'bytes'; END;
+"""
+_EVICTABLE = """
+SELECT id, size FROM results LEFT JOIN generations USING (base)
+WHERE current IS NULL OR generation <> current OR named_s < ? ORDER BY used_s
 """
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MEMORY_ROWS = 4096
@@ -64,12 +69,15 @@ class Results:
         self._folder = folder
         self._max_bytes = max_bytes
         folder.mkdir(parents=True, exist_ok=True)
-        self._read = _connect(folder / "index.sqlite")
-        self._write = _connect(folder / "index.sqlite")
         self._write_lock = threading.Lock()
         self._recent: OrderedDict[str, tuple[Result, float]] = OrderedDict()
         self._touched: dict[str, float] = {}
-        self._prepare()
+        # SQLite doesn't wait when two processes switch a new file to WAL: one at a time, then
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._read = _connect(folder / "index.sqlite")
+            self._write = _connect(folder / "index.sqlite")
+            self._prepare()
         self.scratch_folder = folder / "tmp"
         self.scratch_folder.mkdir(exist_ok=True)
 
@@ -78,7 +86,8 @@ class Results:
         known = self._recent.get(result_id)
         now = time.time()
         if known is not None and now - known[1] < _TOUCH_EVERY_S:
-            self._recent.move_to_end(result_id)
+            with contextlib.suppress(KeyError):  # another thread has just evicted it
+                self._recent.move_to_end(result_id)
             return known[0]
         row = self._read.execute("SELECT size, content_type FROM results WHERE id = ?", (result_id,)).fetchone()
         if row is None:
@@ -204,14 +213,18 @@ class Results:
             )
 
     def _shrink(self) -> None:
-        """Evict the least recently used results until the files fit the bound again."""
+        """Evict the least recently used results until the files fit the bound again.
+
+        A current generation that somebody was told of stays: its bytes can't be made again, and the rest of them
+        may be asked for any moment.
+        """
         total = self._total()
         if total <= self._max_bytes:
             return
         self._write_touches()
         victims: list[str] = []
         with self._writing() as db:
-            for result_id, size in db.execute("SELECT id, size FROM results ORDER BY used_s").fetchall():
+            for result_id, size in db.execute(_EVICTABLE, (time.time() - NAMED_FOR_S,)).fetchall():
                 if total <= self._max_bytes * 0.9:
                     break
                 total -= size

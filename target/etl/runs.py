@@ -1,22 +1,22 @@
-"""Runs under way: one run of a result serves every waiter, in this process and in the others.
+"""Starts runs and joins them: one run of a result serves every waiter, in this process and in the others.
 
-A cached run writes to a file and goes on to its deadline with no waiter left; a direct run feeds one client and stops
-when that client leaves. Both hold a slot of each of their ETLs. Nothing here knows of HTTP.
+A cached run goes on to its deadline with no waiter left; a direct run stops when its client leaves. Both hold a slot of
+each of their ETLs. Nothing here knows of HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
-import threading
 import time
-import weakref
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from transom.target.errors import (
     EtlCrashed,
@@ -24,29 +24,29 @@ from transom.target.errors import (
     EtlInputRejected,
     EtlSkipped,
     EtlTimeout,
-    SlowDown,
     SourceChanged,
+    StoreFull,
     TargetError,
 )
 from transom.target.etl.limits import Gate, Slot
 from transom.target.etl.locks import ByteLocks
+from transom.target.etl.outputs import CachedRun, DirectRun, OpenResult, not_ready
 from transom.target.etl.pipeline import Pipelines
 from transom.target.etl.plan import Identity, Plan
 from transom.target.etl.results import Refusal, Result, Results
+from transom.target.etl.watch import AbandonedError, Watch
 from transom.target.store.base import ObjectInfo, ObjectReader, Store
 
-MIB = 1024 * 1024
-HEAD_SIZE = MIB
-_CHUNK = MIB
-_AHEAD = 4
 _REFUSED_FOR_S = 60.0
-_DEADLINE_GRACE_S = 0.5
-_POLL_S = (0.005, 0.1)
+_DEADLINE_GRACE_S = 0.5  # a worker past its deadline is killed by the run's own thread first
+_TURN_POLL_S = (0.005, 0.1)
+_THREADS = 128  # lost threads keep their place here, so there are many more than slots
+_log = logging.getLogger("transom.etl")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be made: a plan over one version of an object, and for a non-deterministic one which generation."""
+class Wanted:
+    """A result that somebody wants: a plan over one version of an object, and for some plans which generation."""
 
     plan: Plan
     source: ObjectInfo
@@ -57,197 +57,6 @@ class Job:
     def id(self) -> str:
         """The result's id."""
         return self.identity.id(self.generation)
-
-
-class OpenResult:
-    """A finished result opened for reading; it stays readable when the cache evicts it. Close it."""
-
-    def __init__(self, fd: int, size: int, content_type: str) -> None:
-        self._fd = fd
-        self.size = size
-        self.content_type = content_type
-
-    def read(self, start: int, stop: int) -> bytes:
-        """Read [start, stop) at once; raises SourceChanged rather than return less."""
-        data = os.pread(self._fd, stop - start, start)
-        if len(data) != stop - start:
-            raise SourceChanged("a cached result ended before its size")
-        return data
-
-    async def chunks(self, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Yield [start, stop) and close."""
-        try:
-            while start < stop:
-                end = min(start + _CHUNK, stop)
-                yield await asyncio.to_thread(self.read, start, end)
-                start = end
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """Let go of the file; safe to call twice."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __del__(self) -> None:
-        self.close()  # a body that was never begun has no other chance
-
-
-class CachedRun:
-    """One run that makes a result. Its file can be read while it grows."""
-
-    def __init__(self, content_type: str) -> None:
-        self.content_type = content_type
-        self.produced = 0
-        self.done = False
-        self.error: TargetError | None = None
-        self._fd = -1
-        self._whole = False
-        self._written = 0
-        self._telling = False
-        self._changed = asyncio.Event()
-
-    async def wait(self, size: int | None, timeout_s: float) -> None:
-        """Wait until `size` bytes are there (None: all of them) or it ended.
-
-        Raises what the run failed with, and SlowDown when `timeout_s` passes first: the run goes on.
-        """
-        give_up = time.monotonic() + timeout_s
-        while not self.done and (size is None or self.produced < size):
-            left = give_up - time.monotonic()
-            try:
-                await asyncio.wait_for(self._changed.wait(), left if left < float("inf") else None)
-            except TimeoutError:
-                raise SlowDown(
-                    "The result is not ready yet; the work goes on. Ask again to join it.", retry_after_s=1
-                ) from None
-        if self.error is not None:
-            raise self.error
-
-    def opened(self) -> OpenResult | None:
-        """The finished result, or None when another process made it."""
-        return OpenResult(os.dup(self._fd), self.produced, self.content_type) if self._whole else None
-
-    async def follow(self) -> AsyncIterator[bytes]:
-        """Yield the bytes as they come, to the end; raises what the run fails with."""
-        offset = 0
-        while True:
-            await self.wait(offset + 1, float("inf"))
-            if offset == self.produced and self.done:
-                return
-            piece = await asyncio.to_thread(os.pread, self._fd, min(_CHUNK, self.produced - offset), offset)
-            offset += len(piece)
-            yield piece
-
-    def attach(self, fd: int) -> None:
-        """Own the file that the run writes; it is closed with the last reader."""
-        self._fd = fd
-        weakref.finalize(self, os.close, fd)
-
-    def wrote(self, produced: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Note how many bytes the file holds now; from the run's thread. Readers hear of it within a moment."""
-        self._written = produced
-        if not self._telling:
-            self._telling = True
-            loop.call_soon_threadsafe(loop.call_later, _POLL_S[0], self._tell)
-
-    def _tell(self) -> None:
-        self._telling = False  # before the look: what is written after it is told by another
-        if not self.done and not self._whole:
-            self.grow(self._written)
-
-    # called on the event loop only
-    def grow(self, produced: int, *, whole: bool = False) -> None:
-        """Note how many bytes the file holds now, and whether these are all."""
-        self.produced, self._whole = produced, whole
-        self._notify()
-
-    def finish(self, error: TargetError | None) -> None:
-        """End the run, once; later calls change nothing."""
-        if not self.done:
-            self.done, self.error = True, error
-            self._notify()
-
-    def _notify(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-
-class DirectRun:
-    """One run that feeds one client, at most a few chunks ahead of it."""
-
-    def __init__(self, content_type: str) -> None:
-        self.content_type = content_type
-        self.ended = False
-        self._error: TargetError | None = None
-        self._pieces: deque[bytes] = deque()
-        self._room = threading.Semaphore(_AHEAD)
-        self._cancelled = False
-        self._loop = asyncio.get_running_loop()
-        self._changed = asyncio.Event()
-
-    async def next(self) -> bytes | None:
-        """The next piece, None at the end; raises what the run failed with.
-
-        The first is longer than `HEAD_SIZE`, or is all.
-        """
-        while not self._pieces:
-            if self._error is not None:
-                raise self._error
-            if self.ended:
-                return None
-            self._changed.clear()
-            await self._changed.wait()
-        self._room.release()
-        return self._pieces.popleft()
-
-    def cancel(self) -> None:
-        """Stop the run at its next chunk: nobody reads it any more."""
-        self._cancelled = True
-        self._room.release()
-
-    def finish(self, error: TargetError | None) -> None:
-        """End the run, once. On the event loop only."""
-        if not self.ended:
-            self.ended, self._error = True, error
-            self._changed.set()
-
-    def feed(self, pieces: Iterator[bytes]) -> None:
-        """Take everything from `pieces`; from the run's thread."""
-        head: list[bytes] = []
-        size = 0
-        for piece in pieces:
-            if self._cancelled:
-                raise _AbandonedError
-            head.append(piece)
-            size += len(piece)
-            if size > HEAD_SIZE:
-                break
-        if head:
-            self._put(b"".join(head) if len(head) > 1 else head[0])
-        for piece in pieces:
-            self._put(piece)
-
-    def _put(self, piece: bytes) -> None:
-        self._room.acquire()
-        if self._cancelled:
-            raise _AbandonedError
-        self._pieces.append(piece)
-        self._loop.call_soon_threadsafe(self._changed.set)
-
-
-class _AbandonedError(Exception):
-    """The client of a direct run has left."""
-
-
-@dataclass(slots=True)
-class _Watch:
-    """What a run in a thread still holds when its deadline passes."""
-
-    slot: Slot
-    plan: Plan
-    late: bool = False
 
 
 class Runner:
@@ -261,68 +70,70 @@ class Runner:
         self._locks = locks
         self._runs: dict[str, CachedRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # lost threads keep their place here too, so there are many more than slots
-        self._threads = ThreadPoolExecutor(max_workers=128, thread_name_prefix="etl")
+        self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="etl")
 
-    def known(self, job: Job) -> OpenResult | None:
+    def known(self, wanted: Wanted) -> OpenResult | None:
         """The finished result if it is cached; raises what the transformer refused it with lately."""
-        result = self._results.get(job.id)
+        result = self._results.get(wanted.id)
         if result is not None:
             return self._open(result)
-        self._raise_refusal(job)
+        self._raise_refusal(wanted)
         return None
 
-    def _raise_refusal(self, job: Job) -> None:
-        refusal = self._results.refusal(job.id)
-        if refusal is not None:
-            raise EtlSkipped(refusal.message) if refusal.kind == "skip" else EtlInputRejected(refusal.message)
-
-    def known_size(self, job: Job) -> int | None:
+    def known_size(self, wanted: Wanted) -> int | None:
         """The size of the result if it is cached, without opening it; raises what it was refused with lately."""
-        result = self._results.get(job.id)
+        result = self._results.get(wanted.id)
         if result is None:
-            self._raise_refusal(job)
+            self._raise_refusal(wanted)
             return None
         return result.size
 
-    def start(self, job: Job) -> CachedRun:
+    def under_way(self, wanted: Wanted) -> bool:
+        """Whether some process is making the result for the cache just now."""
+        return wanted.id in self._runs or self._locks.held_elsewhere(_turn_offset(wanted.id))
+
+    def start(self, wanted: Wanted) -> CachedRun:
         """Join the run that makes this result, or start it."""
-        run = self._runs.get(job.id)
+        run = self._runs.get(wanted.id)
         if run is None:
-            run = CachedRun(self._pipelines.describe(job.plan, job.source)[0])
-            self._runs[job.id] = run
-            task = asyncio.get_running_loop().create_task(self._make(run, job))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            run = CachedRun(self._pipelines.describe(wanted.plan, wanted.source)[0])
+            self._runs[wanted.id] = run
+            self._spawn(self._make(run, wanted))
         return run
 
-    async def materialise(self, job: Job, wait_s: float) -> OpenResult:
+    async def materialise(self, wanted: Wanted, wait_s: float) -> OpenResult:
         """The finished result, made if need be; raises SlowDown when `wait_s` passes first."""
         give_up = time.monotonic() + wait_s
-        while True:
-            found = self.known(job)
+        while time.monotonic() < give_up:
+            found = self.known(wanted)
             if found is not None:
                 return found
-            run = self.start(job)
+            run = self.start(wanted)
             await run.wait(None, give_up - time.monotonic())
             opened = run.opened()
             if opened is not None:
                 return opened
+        raise not_ready()
 
-    async def direct(self, job: Job) -> DirectRun:
-        """Start a run for one client; raises SlowDown when no slot comes free within the wait budget."""
-        run = DirectRun(self._pipelines.describe(job.plan, job.source)[0])
-        reader = await self._reader(job)
+    async def direct(self, wanted: Wanted, give_up: float) -> DirectRun:
+        """Start a run for one client; raises SlowDown when no slot comes free before `give_up`."""
+        reader = await self._reader(wanted)
         try:
-            slot = await self._gate.enter(self._places(job.plan), time.monotonic() + self._gate.limits.wait_s)
+            slot = await self._gate.enter(self._places(wanted.plan), give_up)
         except BaseException:
             reader.close()
             raise
-        task = asyncio.get_running_loop().create_task(
-            self._in_thread(job.plan, slot, run.finish, lambda deadline: self._feed(run, job, reader, deadline))
-        )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        watch = self._watch(wanted.plan)
+        run = DirectRun(self._pipelines.describe(wanted.plan, wanted.source)[0], watch)
+
+        def work() -> None:
+            with self._pieces(wanted, reader, watch) as pieces:
+                run.feed(pieces)
+
+        async def drive() -> None:
+            run.finish(await self._in_thread(wanted.plan, slot, watch, work))
+
+        self._spawn(drive())
         return run
 
     async def close(self) -> None:
@@ -334,121 +145,124 @@ class Runner:
 
     # --- one cached run -----------------------------------------------------------------------
 
-    async def _make(self, run: CachedRun, job: Job) -> None:
-        error: TargetError | None = None
+    async def _make(self, run: CachedRun, wanted: Wanted) -> None:
+        error: TargetError | None = EtlFailed(f"the run of ETL '{wanted.plan.name}' was given up: the server stops")
         try:
-            async with _Turn(self._locks, job.id, lambda: self._made_elsewhere(job)) as ours:
-                if ours:
-                    await self._run(run, job)
+            async with _Turn(self._locks, wanted.id, lambda: self._made_elsewhere(wanted)) as ours:
+                error = await self._run(run, wanted) if ours else None
         except TargetError as failure:
             error = failure
-        except asyncio.CancelledError:
-            error = EtlFailed("the server is stopping")
-            raise
+        except Exception as failure:
+            error = _unexpected(wanted.plan.name, failure)
         finally:
-            self._runs.pop(job.id, None)
+            self._runs.pop(wanted.id, None)
             run.finish(error)
+            if error is not None:
+                with suppress(RuntimeError):  # the threads are shut down: all ends
+                    self._threads.submit(run.drop)
 
-    def _made_elsewhere(self, job: Job) -> bool:
-        found = self.known(job)  # raises what it was refused with
+    def _made_elsewhere(self, wanted: Wanted) -> bool:
+        found = self.known(wanted)  # raises what it was refused with
         if found is None:
             return False
         found.close()
         return True
 
-    async def _run(self, run: CachedRun, job: Job) -> None:
-        reader = await self._reader(job)
+    async def _run(self, run: CachedRun, wanted: Wanted) -> TargetError | None:
+        reader = await self._reader(wanted)
         try:
-            slot = await self._gate.enter(self._places(job.plan), time.monotonic() + self._timeout_s(job.plan))
+            slot = await self._gate.enter(self._places(wanted.plan), time.monotonic() + self._timeout_s(wanted.plan))
         except BaseException:
             reader.close()
             raise
+        watch = self._watch(wanted.plan)
         loop = asyncio.get_running_loop()
-        await self._in_thread(
-            job.plan, slot, run.finish, lambda deadline: self._write(run, job, reader, deadline, loop)
-        )
+        return await self._in_thread(wanted.plan, slot, watch, lambda: self._write(run, wanted, reader, watch, loop))
 
     def _write(
-        self, run: CachedRun, job: Job, reader: ObjectReader, deadline: float, loop: asyncio.AbstractEventLoop
+        self, run: CachedRun, wanted: Wanted, reader: ObjectReader, watch: Watch, loop: asyncio.AbstractEventLoop
     ) -> None:
-        path = self._results.scratch(job.id)
+        path = self._results.scratch(wanted.id)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         run.attach(fd)
         produced = 0
         try:
-            with self._pieces(job, reader, deadline) as pieces:
+            with self._pieces(wanted, reader, watch) as pieces:
                 for piece in pieces:
                     _write_all(fd, piece)
                     produced += len(piece)
                     # a non-deterministic result shows no byte before it is whole: a rerun would make others
-                    if job.identity.deterministic:
+                    if wanted.identity.deterministic:
                         run.wrote(produced, loop)
+            if not watch.settle():
+                raise watch.timeout()  # somebody was told so already, and may have begun another run
             self._results.add(
-                job.id, path, base=job.identity.base, generation=job.generation, content_type=run.content_type
+                wanted.id,
+                path,
+                base=wanted.identity.base,
+                generation=wanted.generation,
+                content_type=run.content_type,
             )
             loop.call_soon_threadsafe(partial(run.grow, produced, whole=True))
         except (EtlSkipped, EtlInputRejected) as refused:
             kind = "skip" if isinstance(refused, EtlSkipped) else "reject"
-            self._results.refuse(job.id, Refusal(kind, refused.message), _REFUSED_FOR_S)
+            self._results.refuse(wanted.id, Refusal(kind, refused.message), _REFUSED_FOR_S)
             raise
         finally:
             path.unlink(missing_ok=True)
 
     # --- any run ------------------------------------------------------------------------------
 
-    def _feed(self, run: DirectRun, job: Job, reader: ObjectReader, deadline: float) -> None:
-        with self._pieces(job, reader, deadline) as pieces:
-            run.feed(pieces)
-
     @contextmanager
-    def _pieces(self, job: Job, reader: ObjectReader, deadline: float) -> Iterator[Iterator[bytes]]:
-        pieces = self._pipelines.produce(job.plan, reader, deadline, self._results.scratch_folder)
+    def _pieces(self, wanted: Wanted, reader: ObjectReader, watch: Watch) -> Iterator[Iterator[bytes]]:
+        pieces = self._pipelines.produce(wanted.plan, reader, watch, self._results.scratch_folder)
         try:
             yield pieces
         finally:
             pieces.close()  # stops its workers too
             reader.close()
 
-    async def _in_thread(
-        self, plan: Plan, slot: Slot, finish: Callable[[TargetError | None], None], work: Callable[[float], None]
-    ) -> None:
-        """Run `work(deadline)` in a thread; past it, fail without the thread and count its slot lost for now."""
-        loop = asyncio.get_running_loop()
-        timeout_s = self._timeout_s(plan)
-        watch = _Watch(slot, plan)
-        future = loop.run_in_executor(self._threads, _caught, work, time.monotonic() + timeout_s)
-        future.add_done_callback(lambda _: self._returned(watch))
-        done, _ = await asyncio.wait([future], timeout=timeout_s + _DEADLINE_GRACE_S)
+    async def _in_thread(self, plan: Plan, slot: Slot, watch: Watch, work: Callable[[], None]) -> TargetError | None:
+        """Run `work` in a thread; past the deadline, fail without the thread and count its slot lost for now."""
+        future = asyncio.get_running_loop().run_in_executor(self._threads, _caught, work, watch)
+        late: list[str] = []
+        future.add_done_callback(lambda _: self._returned(slot, late))
+        done: set[asyncio.Future[TargetError | None]] = set()
+        while not done and watch.left_s() > -_DEADLINE_GRACE_S:
+            done, _ = await asyncio.wait([future], timeout=max(watch.left_s(), 0) + _DEADLINE_GRACE_S)
         error: TargetError | None
-        if done:
-            error = future.result()
+        if done or not watch.settle():
+            error = await future
         else:
-            error = EtlTimeout(f"ETL '{plan.name}' passed its deadline of {timeout_s:g} s")
-            watch.late = True
-            for stage in plan.stages:
-                self._gate.lost(stage.etl, 1)
-        finish(error)
+            error = watch.timeout()
+            late += [error.etl] if error.etl else [stage.etl for stage in plan.stages]
+            for etl in late:
+                self._gate.lost(etl, 1)
         await self._judge(plan, error)
+        return error
 
-    def _returned(self, watch: _Watch) -> None:
-        watch.slot.release()
-        if watch.late:
-            for stage in watch.plan.stages:
-                self._gate.lost(stage.etl, -1)
+    def _returned(self, slot: Slot, late: list[str]) -> None:
+        slot.release()
+        for etl in late:
+            self._gate.lost(etl, -1)
 
     async def _judge(self, plan: Plan, error: TargetError | None) -> None:
-        """Tell the circuits. A crash is its own stage's, named in the message; a deadline is the whole pipeline's."""
-        etls = [stage.etl for stage in plan.stages]
-        if not isinstance(error, EtlCrashed | EtlTimeout):
-            self._gate.succeeded(etls)
-            return
-        for etl in etls:
-            if isinstance(error, EtlTimeout) or f"'{etl}'" in error.message:
-                await asyncio.to_thread(self._gate.broke, etl)
+        """Tell the circuits: a crash or a deadline is that of the stage it names."""
+        if error is None:
+            broken = [stage.etl for stage in plan.stages if self._gate.has_failed(stage.etl)]
+            if broken:
+                await asyncio.to_thread(self._gate.succeeded, broken)
+        elif isinstance(error, EtlCrashed | EtlTimeout) and error.etl:
+            await asyncio.to_thread(self._gate.broke, error.etl)
 
-    async def _reader(self, job: Job) -> ObjectReader:
-        reader = await self._store.open(job.source.bucket, job.source.key)
-        if reader.info.etag != job.source.etag:
+    def _raise_refusal(self, wanted: Wanted) -> None:
+        refusal = self._results.refusal(wanted.id)
+        if refusal is not None:
+            raise EtlSkipped(refusal.message) if refusal.kind == "skip" else EtlInputRejected(refusal.message)
+
+    async def _reader(self, wanted: Wanted) -> ObjectReader:
+        reader = await self._store.open(wanted.source.bucket, wanted.source.key)
+        if reader.info.etag != wanted.source.etag:
             reader.close()
             raise SourceChanged("the object was replaced while it was asked for")
         return reader
@@ -457,19 +271,27 @@ class Runner:
         try:
             fd = os.open(result.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            self._results.forget(result.id)
+            self._threads.submit(self._results.forget, result.id)
             return None
         if os.fstat(fd).st_size != result.size:
             os.close(fd)
-            self._results.forget(result.id)
+            self._threads.submit(self._results.forget, result.id)
             return None
         return OpenResult(fd, result.size, result.content_type)
 
     def _places(self, plan: Plan) -> list[tuple[str, int]]:
         return [(stage.etl, stage.concurrency or self._gate.limits.concurrency) for stage in plan.stages]
 
+    def _watch(self, plan: Plan) -> Watch:
+        return Watch(plan.name, self._timeout_s(plan))
+
     def _timeout_s(self, plan: Plan) -> float:
         return sum(stage.timeout_s or self._gate.limits.timeout_s for stage in plan.stages)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 class _Turn:
@@ -477,12 +299,12 @@ class _Turn:
 
     def __init__(self, locks: ByteLocks, result_id: str, made: Callable[[], bool]) -> None:
         self._locks = locks
-        self._offset = int(result_id[:15], 16)
+        self._offset = _turn_offset(result_id)
         self._made = made
         self._ours = False
 
     async def __aenter__(self) -> bool:
-        pause = _POLL_S[0]
+        pause = _TURN_POLL_S[0]
         while True:
             self._ours = self._locks.try_lock(self._offset)
             try:
@@ -495,7 +317,7 @@ class _Turn:
                     await self.__aexit__()
                 return not made
             await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _POLL_S[1])
+            pause = min(pause * 1.5, _TURN_POLL_S[1])
 
     async def __aexit__(self, *_: object) -> None:
         if self._ours:
@@ -503,21 +325,34 @@ class _Turn:
             self._ours = False
 
 
-def _caught(work: Callable[[float], None], deadline: float) -> TargetError | None:
+def _turn_offset(result_id: str) -> int:
+    return int(result_id[:15], 16)
+
+
+def _caught(work: Callable[[], None], watch: Watch) -> TargetError | None:
+    """Run `work` and return what it failed with: nothing may pass for a run that ended well."""
     try:
-        work(deadline)
+        work()
     except TargetError as error:
         return error
-    except _AbandonedError:
-        return None
-    except Exception as error:
-        failure = EtlFailed(f"the run failed: {type(error).__name__}")
-        failure.__cause__ = error
-        return failure
+    except AbandonedError:
+        return EtlFailed(f"nobody read what ETL '{watch.pipeline}' made")
+    except BaseException as error:  # a native extension's panic is no Exception
+        return _unexpected(watch.pipeline, error)
     return None
+
+
+def _unexpected(pipeline: str, error: BaseException) -> EtlFailed:
+    _log.error("the run of ETL %s failed", pipeline, exc_info=error)
+    return EtlFailed(f"the run of ETL '{pipeline}' failed: {type(error).__name__}")
 
 
 def _write_all(fd: int, piece: bytes) -> None:
     view = memoryview(piece)
-    while view:
-        view = view[os.write(fd, view) :]
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull("The disk has no room for the result.") from error
+        raise

@@ -1,6 +1,6 @@
 """The worker process: loads the plugins once, then runs one transformer at a time for the process that started it.
 
-Started as `python -m transom.target.etl.worker SOCKET_FD LIFELINE_FD`; not for use by hand.
+Started as `python -m transom.target.etl.worker SOCKET_FD LIFELINE_FD SCRATCH`; not for use by hand.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +24,8 @@ _FRAME = 1024 * 1024
 
 
 def main() -> None:
-    """Serve jobs until the parent lets go of the socket."""
-    sock_fd, lifeline_fd = int(sys.argv[1]), int(sys.argv[2])
+    """Serve tasks until the parent lets go of the socket."""
+    sock_fd, lifeline_fd, scratch = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     threading.Thread(target=_end_with_parent, args=(lifeline_fd,), daemon=True).start()
     transformers = load()
     channel = Channel(socket.socket(fileno=sock_fd))
@@ -36,19 +35,17 @@ def main() -> None:
             _, payload = channel.receive()
         except EOFError:
             return
-        _serve(channel, transformers, json.loads(payload))
+        _serve(channel, transformers, scratch, json.loads(payload))
 
 
-def _serve(channel: Channel, transformers: Transformers, job: dict[str, Any]) -> None:
+def _serve(channel: Channel, transformers: Transformers, scratch: Path, task: dict[str, Any]) -> None:
     try:
-        transformer = transformers[job["plugin"]]
-        fields = job["context"]
-        fields["args"] = parsed(transformer, job["given"])
-        fields["deadline"] = float("inf") if fields["deadline"] is None else fields["deadline"]
-        with tempfile.TemporaryDirectory(prefix="transom-") as scratch:
-            for piece in stream(transformer, _input(channel), Context(**fields), scratch=Path(scratch)):
-                for start in range(0, len(piece), _FRAME):
-                    channel.send(b"D", piece[start : start + _FRAME])
+        transformer = transformers[task["plugin"]]
+        context = _context(task["context"], parsed(transformer, task["given"]))
+        pieces = stream(transformer, _input(channel), context, scratch=scratch, max_memory=task["max_memory"])
+        for piece in pieces:
+            for start in range(0, len(piece), _FRAME):
+                channel.send(b"D", piece[start : start + _FRAME])
     except (EOFError, ConnectionError):
         os._exit(0)  # the parent no longer wants it
     except (Skip, Reject) as error:
@@ -57,6 +54,11 @@ def _serve(channel: Channel, transformers: Transformers, job: dict[str, Any]) ->
         _fail(channel, "failed", f"{type(error).__name__}: {error}")
     else:
         channel.send(b"E")
+
+
+def _context(fields: dict[str, Any], args: object) -> Context:
+    deadline = float("inf") if fields["deadline"] is None else fields["deadline"]
+    return Context(**{**fields, "args": args, "deadline": deadline})
 
 
 def _input(channel: Channel) -> Iterator[bytes]:

@@ -9,32 +9,41 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transom.plugins.contract import Context, Reject, Skip
-from transom.target.errors import EtlCrashed, EtlFailed, EtlTimeout
+from transom.target.errors import EtlCrashed, EtlFailed
+from transom.target.etl.watch import Watch
 
 _HEAD = struct.Struct("!cI")
 _START_TIMEOUT_S = 30.0
+_LOOK_S = 0.25  # how often a run that waits for its worker looks whether it should go on
 
 
 class Channel:
-    """Frames over one end of a socket pair; blocking."""
+    """Frames over one end of a socket pair; blocking. `look` is called whenever nothing came for a while."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.look: Callable[[], None] | None = None
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Send one frame."""
-        self.sock.sendall(_HEAD.pack(kind, len(payload)))
-        if payload:
-            self.sock.sendall(payload)
+        for part in (_HEAD.pack(kind, len(payload)), payload):
+            view = memoryview(part)
+            while view:
+                with self._looking():
+                    view = view[self.sock.send(view) :]
 
     def receive(self) -> tuple[bytes, bytes]:
         """Receive one frame; raises EOFError when the other end is gone."""
@@ -45,71 +54,117 @@ class Channel:
         data = bytearray(length)
         view = memoryview(data)
         while view:
-            n = self.sock.recv_into(view)
-            if not n:
-                raise EOFError
-            view = view[n:]
+            with self._looking():
+                n = self.sock.recv_into(view)
+                if not n:
+                    raise EOFError
+                view = view[n:]
         return bytes(data)
+
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            if self.look is None:
+                raise
+            self.look()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker is given: a transformer, its arguments as JSON, what it is told, and how much memory it may use."""
+
+    plugin: str
+    given: str
+    context: Context
+    max_memory: int
+
+    def to_json(self) -> str:
+        """Encode for the worker; `worker.Task` reads it."""
+        context = self.context
+        return json.dumps(
+            {
+                "plugin": self.plugin,
+                "given": self.given,
+                "max_memory": self.max_memory,
+                "context": {
+                    "bucket": context.bucket,
+                    "key": context.key,
+                    "etl": context.etl,
+                    "content_type": context.content_type,
+                    "size": context.size,
+                    "metadata": dict(context.metadata),
+                    "deadline": context.deadline if context.deadline != float("inf") else None,
+                },
+            }
+        )
 
 
 class Worker:
     """One worker process. It ends when its socket closes or its parent dies."""
 
-    def __init__(self) -> None:
+    def __init__(self, etl: str, scratch_folder: Path) -> None:
+        """Start one for `etl`, which is named where it does not start; any ETL may use it later."""
+        self.idle = True  # whether it waits for a task: only then can it be used again
+        self._scratch = Path(tempfile.mkdtemp(prefix="worker-", dir=scratch_folder))
         ours, theirs = socket.socketpair()
-        self._lifeline = os.pipe()
+        ends, self._lifeline = os.pipe()
         with theirs:
-            command = [sys.executable, "-m", "transom.target.etl.worker", str(theirs.fileno()), str(self._lifeline[0])]
+            inherited = (theirs.fileno(), ends)
+            arguments = [str(theirs.fileno()), str(ends), str(self._scratch)]
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                command, pass_fds=(theirs.fileno(), self._lifeline[0]), stdin=subprocess.DEVNULL
+                [sys.executable, "-m", "transom.target.etl.worker", *arguments],
+                pass_fds=inherited,
+                stdin=subprocess.DEVNULL,
             )
-        os.close(self._lifeline[0])
+        os.close(ends)
         self._channel = Channel(ours)
-        self.idle = True  # whether it waits for a job: only then can it be used again
-        self._channel.sock.settimeout(_START_TIMEOUT_S)
+        ours.settimeout(_START_TIMEOUT_S)
         try:
             self._channel.receive()  # it says hello once its plugins are loaded
         except (EOFError, OSError) as error:
             self.kill()
-            raise EtlCrashed("the worker process did not start") from error
+            raise EtlCrashed(f"ETL '{etl}' crashed: its worker process did not start", etl=etl) from error
+        ours.settimeout(_LOOK_S)
 
-    def run(self, plugin: str, given: str, chunks: Iterator[bytes], context: Context) -> Iterator[bytes]:
-        """Run a transformer; raises EtlCrashed, EtlTimeout, EtlFailed, Skip, Reject."""
+    def run(self, task: Task, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
+        """Run a transformer; raises EtlCrashed, EtlFailed, Skip, Reject, and what `watch` has to say."""
+        etl = task.context.etl
+        self.idle = False
+        self._channel.look = watch.check
         try:
-            yield from self._run(plugin, given, chunks, context)
-        except TimeoutError as error:
-            raise EtlTimeout(f"ETL '{context.etl}' passed its deadline; its worker was stopped") from error
+            self._channel.send(b"J", task.to_json().encode())
+            while True:
+                kind, payload = self._channel.receive()
+                watch.check()
+                if kind == b"D":
+                    yield payload
+                elif kind == b"R":
+                    piece = next(chunks, None)
+                    self._channel.send(b"E" if piece is None else b"D", piece or b"")
+                else:
+                    break
         except (EOFError, ConnectionError) as error:
             code = self._exit_code()
-            raise EtlCrashed(f"ETL '{context.etl}' crashed: its worker process ended with {code}") from error
+            raise EtlCrashed(f"ETL '{etl}' crashed: its worker process ended with {code}", etl=etl) from error
+        self.idle = True
+        if kind != b"E":
+            raise _failure(etl, json.loads(payload))
 
-    def _run(self, plugin: str, given: str, chunks: Iterator[bytes], context: Context) -> Iterator[bytes]:
-        self.idle = False
-        self._send(context, b"J", json.dumps({"plugin": plugin, "given": given, "context": _pack(context)}).encode())
-        while True:
-            self._wait(context)
-            kind, payload = self._channel.receive()
-            if kind == b"D":
-                yield payload
-            elif kind == b"R":
-                piece = next(chunks, None)
-                self._send(context, b"E" if piece is None else b"D", piece or b"")
-            elif kind == b"E":
-                self.idle = True
-                return
-            else:
-                self.idle = True
-                raise _failure(context.etl, json.loads(payload))
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
 
-    def _send(self, context: Context, kind: bytes, payload: bytes) -> None:
-        self._wait(context)
-        self._channel.send(kind, payload)
-
-    def _wait(self, context: Context) -> None:
-        left = context.remaining_s()
-        if left <= 0:
-            raise TimeoutError
-        self._channel.sock.settimeout(min(left, 1e6))
+    def kill(self) -> None:
+        """Stop the process now, reap it and remove what it left."""
+        self._process.kill()
+        self._process.wait()
+        self._channel.sock.close()
+        with contextlib.suppress(OSError):
+            os.close(self._lifeline)
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _exit_code(self) -> str:
         try:
@@ -118,27 +173,21 @@ class Worker:
             return "a broken socket"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
-    def kill(self) -> None:
-        """Stop the process now and reap it."""
-        self._process.kill()
-        self._process.wait()
-        self._channel.sock.close()
-        with contextlib.suppress(OSError):
-            os.close(self._lifeline[1])
-
 
 class WorkerPool:
     """Keeps idle workers warm. Callable from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch_folder: Path) -> None:
+        self._scratch_folder = scratch_folder
         self._idle: list[Worker] = []
         self._lock = threading.Lock()
 
-    def run(self, plugin: str, given: str, chunks: Iterator[bytes], context: Context) -> Iterator[bytes]:
+    def run(self, task: Task, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Run a transformer in a worker. Closing the iterator early kills that worker."""
-        worker = self._take()
+        worker = self._take(task.context.etl)
         try:
-            yield from worker.run(plugin, given, chunks, context)
+            with contextlib.closing(worker.run(task, chunks, watch)) as pieces:
+                yield from pieces
         finally:
             if worker.idle:
                 with self._lock:
@@ -153,28 +202,20 @@ class WorkerPool:
         for worker in idle:
             worker.kill()
 
-    def _take(self) -> Worker:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return Worker()
+    def _take(self, etl: str) -> Worker:
+        while True:
+            with self._lock:
+                worker = self._idle.pop() if self._idle else None
+            if worker is None:
+                return Worker(etl, self._scratch_folder)
+            if worker.alive:
+                return worker
+            worker.kill()  # it died while idle: no run's fault
 
 
-def _pack(context: Context) -> dict[str, Any]:
-    return {
-        "bucket": context.bucket,
-        "key": context.key,
-        "etl": context.etl,
-        "content_type": context.content_type,
-        "size": context.size,
-        "metadata": dict(context.metadata),
-        "deadline": context.deadline if context.deadline != float("inf") else None,
-    }
-
-
-def _failure(etl: str, error: dict[str, str]) -> Exception:
+def _failure(etl: str, error: dict[str, Any]) -> Exception:
     if error["kind"] == "skip":
         return Skip(error["message"])
     if error["kind"] == "reject":
         return Reject(error["message"])
-    return EtlFailed(f"ETL '{etl}' failed: {error['message']}")
+    return EtlFailed(f"ETL '{etl}' failed: {error['message']}", etl=etl)

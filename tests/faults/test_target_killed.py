@@ -6,7 +6,7 @@ import hashlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -197,5 +197,3 @@ def test_the_workers_of_a_killed_target_die_with_it(cluster: RunningServer) -> N
     assert md5(get_object(s3, Bucket=BUCKET, Key="large", etl="grow", etl_args=1002)["Body"].read()) == md5(
         grow_bytes(1002)
     )
-
-

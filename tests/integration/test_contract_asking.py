@@ -83,7 +83,7 @@ def test_pipeline_without_arguments_is_one_identity_by_query_view_and_prefix(
 def test_raw_signs_are_taken_where_the_http_server_takes_them(
     server: RunningServer, wire: Wire, bucket: str, source: str
 ) -> None:
-    """">" isn't allowed in a URL. Hypercorn passes it on; Granian's parser refuses it before any of ours sees it."""
+    """ ">" isn't allowed in a URL. Hypercorn passes it on; Granian's parser refuses it before any of ours sees it."""
     for target in (f"/-/via/upper>>append/{bucket}/dir/k", f"{source}?etl=upper>>append"):
         answer = wire.get(target)
         if server.args:

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from transom_test_transformers import grow_bytes
 
 from tests.integration.conftest import MAX_OUTPUT, WAIT_S
 from tests.running import RunningServer
 from tests.wire import Raw, Wire, at, eventually
 from transom.client.admin import AdminClient
-from transom_test_transformers import grow_bytes
 
 SECRET_DATA = b"the raw object must never show"
 BIG = 100 * 1024  # above the size that GIL-bound transformers run on in the server's own process
@@ -178,7 +178,7 @@ def test_full_queue_is_slow_down_and_those_who_wait_get_their_turn(
         tight.put(at(tight_bucket, key), b"x")
     with ThreadPoolExecutor(4) as pool:
         running = pool.submit(tight.get, at(tight_bucket, "a", etl=etl))
-        eventually(lambda: log.read_text())
+        eventually(log.read_text)
         others = [pool.submit(tight.get, at(tight_bucket, key, etl=etl)) for key in "bcd"]
         # one place, one in the queue: two of the three are turned away at once
         eventually(lambda: sum(each.done() for each in others) >= 2)

@@ -12,11 +12,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from transom_test_transformers import grow_bytes
 
 from tests.running import RunningServer
 from tests.wire import Wire, at
 from transom.client.admin import AdminClient
-from transom_test_transformers import grow_bytes
 
 MIB = 1024 * 1024
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from boto3.s3.transfer import TransferConfig
+from transom_test_transformers import grow_bytes
 
 from tests.running import RunningServer
 from tests.wire import Wire, at
 from transom.client.admin import AdminClient
-from transom_test_transformers import grow_bytes
 
 MIB = 1024 * 1024
 SIZE = 5000
@@ -70,7 +70,11 @@ def test_range_past_the_end_is_416_with_the_actual_size(wire: Wire, target: str,
 def test_empty_result_is_an_empty_200_and_any_range_of_it_416(wire: Wire, bucket: str) -> None:
     wire.put(at(bucket, "full"), b"not empty")
     wire.put(at(bucket, "bare"), b"")
-    for target in (at(bucket, "full", etl="empty"), at(bucket, "bare", etl="upper"), at(f"{bucket}--etl--empty", "full")):
+    for target in (
+        at(bucket, "full", etl="empty"),
+        at(bucket, "bare", etl="upper"),
+        at(f"{bucket}--etl--empty", "full"),
+    ):
         whole = wire.get(target)
         assert (whole.status, whole.body, whole.headers["content-length"]) == (200, b"", "0")
         assert wire.head(target).headers["content-length"] == "0"

@@ -267,7 +267,9 @@ def test_a_redirect_with_any_field_changed_is_refused(wire: Wire) -> None:
     names = {name for name, _ in fields}
     assert names == {"t-plan", "t-exp", "t-principal", "t-request", "response-content-type", "t-sig"}
     for changed, value in fields:
-        other = str(int(value) + 1) if changed == "t-exp" else value[:5] + ("A" if value[5:6] != "A" else "B") + value[6:]
+        other = (
+            str(int(value) + 1) if changed == "t-exp" else value[:5] + ("A" if value[5:6] != "A" else "B") + value[6:]
+        )
         query = urlencode([(name, other if name == changed else text) for name, text in fields])
         _refused(parts._replace(query=query).geturl())
         _refused(parts._replace(query=urlencode([pair for pair in fields if pair[0] != changed])).geturl())

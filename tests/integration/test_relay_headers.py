@@ -62,7 +62,8 @@ def test_no_credential_reaches_a_target(start_server: Callable[..., RunningServe
         url = server.endpoint + "/leaks/key?etl=md5"
         signature = ["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", f"{ACCESS}:{SECRET}"]
         unsigned = ["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]
-        assert subprocess.run(["curl", "-sL", *signature, *unsigned, url], capture_output=True).stdout == b"fake"
+        curl = ["curl", "-sL", *signature, *unsigned, url]
+        assert subprocess.run(curl, check=True, capture_output=True).stdout == b"fake"
         presigned = server.endpoint + wire.presigned("GET", "/leaks/key?etl=md5")
         assert requests.get(presigned, timeout=10).content == b"fake"
         assert len(seen) == 3

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transom_test_transformers import grow_bytes
+
 from transom.plugins import Context
 from transom.plugins.args import parse_args
 from transom.plugins.manager import load
 from transom.plugins.shapes import stream
-from transom_test_transformers import grow_bytes
 
 KIB, MIB = 1024, 1024 * 1024
 

@@ -12,6 +12,7 @@ from tests.integration.clients.drivers import CLIENTS, Driver
 from tests.integration.clients.matrix import Matrix, fill
 from tests.running import RunningServer
 
+
 @pytest.fixture(scope="session")
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     """The server that the whole matrix runs against: four server processes."""

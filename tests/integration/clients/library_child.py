@@ -114,9 +114,10 @@ class S3fs:
 
     def read(self, endpoint: str, bucket: str, key: str, path: str) -> None:
         """By `open`: HEAD, then ranges of a block each."""
-        with self._open(endpoint).open(f"{bucket}/{key}", "rb", block_size=PART_SIZE) as file, Path(path).open(
-            "wb"
-        ) as out:
+        with (
+            self._open(endpoint).open(f"{bucket}/{key}", "rb", block_size=PART_SIZE) as file,
+            Path(path).open("wb") as out,
+        ):
             while piece := file.read(MIB):
                 out.write(piece)
 

@@ -33,9 +33,7 @@ def check_all(case: Case, prefix: str, got: Mapping[str, bytes]) -> None:
 
 @pytest.mark.parametrize("case", [CASE["packed"], CASE["grow12"]], ids=["smaller", "larger"])
 @pytest.mark.parametrize("name", CLIENTS)
-def test_all_that_is_listed_with_exact_sizes_is_read(
-    matrix: Matrix, clients: Clients, name: str, case: Case
-) -> None:
+def test_all_that_is_listed_with_exact_sizes_is_read(matrix: Matrix, clients: Clients, name: str, case: Case) -> None:
     client = clients(name)
     prefix = folder_of_sources(matrix, case, f"exact-{name}")
     place = matrix.place(case.exact_view)

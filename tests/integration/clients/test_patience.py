@@ -47,15 +47,13 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     folder = tmp_path_factory.mktemp("impatient")
     config = folder / "transom.toml"
     config.write_text(IMPATIENT)
-    running = RunningServer(folder / "data", ("--processes", "2", "--config", str(config))).start()
+    running = RunningServer(folder / "data", ("--processes", "1", "--config", str(config))).start()
     yield prepare(fill(running))
     assert running.stop() == 0, "".join(running.log)
 
 
 @pytest.fixture(scope="module")
-def outcomes(
-    matrix: Matrix, impatient: Matrix, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Outcomes]:
+def outcomes(matrix: Matrix, impatient: Matrix, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcomes]:
     """What came of every read of every client, all of them begun here."""
     prepare(matrix)
     work = tmp_path_factory.mktemp("patience")

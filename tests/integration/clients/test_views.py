@@ -28,9 +28,7 @@ def test_result_is_read_through_a_view(matrix: Matrix, clients: Clients, name: s
 
 @pytest.mark.parametrize("case", [CASE[name] for name in ("constant", "grow12", "empty")], ids=lambda case: case.name)
 @pytest.mark.parametrize("name", CLIENTS)
-def test_result_is_read_through_the_endpoint_prefix(
-    matrix: Matrix, clients: Clients, name: str, case: Case
-) -> None:
+def test_result_is_read_through_the_endpoint_prefix(matrix: Matrix, clients: Clients, name: str, case: Case) -> None:
     client = clients(name)
     key = matrix.source(f"prefix/{name}", case.source)
     check(matrix, case, key, client.read(matrix.place(SOURCE, via=case.etl), key))

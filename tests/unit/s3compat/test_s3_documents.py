@@ -11,7 +11,7 @@ import botocore.session
 import pytest
 from botocore.parsers import create_parser
 
-from transom.s3compat import acl, operations, results, tokens
+from transom.s3compat import acl, documents, operations, tokens
 from transom.s3compat.errors import S3Error
 from transom.s3compat.operations import DoomedObject
 from transom.target.store.base import Attributes, Bucket, ObjectInfo, Part, Upload
@@ -35,22 +35,22 @@ def info(key: str, **changes: Any) -> ObjectInfo:
 
 
 def test_buckets() -> None:
-    parsed = read("ListBuckets", results.list_buckets([Bucket("b1", "me", WHEN_NS)], owner="me", next_token="t"))
+    parsed = read("ListBuckets", documents.list_buckets([Bucket("b1", "me", WHEN_NS)], owner="me", next_token="t"))
     assert parsed == {"Buckets": [{"Name": "b1", "CreationDate": WHEN}], "Owner": ME, "ContinuationToken": "t"}
-    assert read("ListBuckets", results.list_buckets([], owner="me"))["Buckets"] == []
+    assert read("ListBuckets", documents.list_buckets([], owner="me"))["Buckets"] == []
 
 
 def test_small_bucket_answers() -> None:
     # botocore reads this one with a special handler: the region is the root's own text.
-    assert [ElementTree.fromstring(results.bucket_location(region)).text for region in ("", "eu-west-1")] == [
+    assert [ElementTree.fromstring(documents.bucket_location(region)).text for region in ("", "eu-west-1")] == [
         None,
         "eu-west-1",
     ]
-    assert read("GetBucketVersioning", results.bucket_versioning()) == {}
+    assert read("GetBucketVersioning", documents.bucket_versioning()) == {}
 
 
 def test_acl() -> None:
-    parsed = read("GetBucketAcl", results.access_control_policy(acl.canned_policy("public-read", "me")))
+    parsed = read("GetBucketAcl", documents.access_control_policy(acl.canned_policy("public-read", "me")))
     assert parsed["Owner"] == ME
     assert parsed["Grants"] == [
         {"Grantee": {**ME, "Type": "CanonicalUser"}, "Permission": "FULL_CONTROL"},
@@ -59,10 +59,10 @@ def test_acl() -> None:
 
 
 def test_tagging() -> None:
-    assert read("GetObjectTagging", results.tagging({"a": "<1>", "b": ""})) == {
+    assert read("GetObjectTagging", documents.tagging({"a": "<1>", "b": ""})) == {
         "TagSet": [{"Key": "a", "Value": "<1>"}, {"Key": "b", "Value": ""}]
     }
-    assert read("GetObjectTagging", results.tagging({})) == {"TagSet": []}
+    assert read("GetObjectTagging", documents.tagging({})) == {"TagSet": []}
 
 
 # --- listings -----------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def test_tagging() -> None:
 
 def test_list_v1() -> None:
     op = operations.ListObjects(bucket="bucket", prefix="p", delimiter="/", marker="m", limit=2)
-    parsed = read("ListObjects", results.list_objects(op, [info("k")], ["p/q/"], "p/q/"))
+    parsed = read("ListObjects", documents.list_objects(op, [info("k")], ["p/q/"], "p/q/"))
     assert parsed == {
         "Name": "bucket",
         "Prefix": "p",
@@ -88,15 +88,15 @@ def test_list_v1() -> None:
 
 def test_list_v1_names_a_next_marker_only_where_it_is_needed() -> None:
     op = operations.ListObjects(bucket="bucket")
-    assert "NextMarker" not in read("ListObjects", results.list_objects(op, [info("k")], [], "k"))
-    assert read("ListObjects", results.list_objects(op, [], [], "z"))["NextMarker"] == "z"
-    assert read("ListObjects", results.list_objects(op, [info("k")], [], None))["IsTruncated"] is False
+    assert "NextMarker" not in read("ListObjects", documents.list_objects(op, [info("k")], [], "k"))
+    assert read("ListObjects", documents.list_objects(op, [], [], "z"))["NextMarker"] == "z"
+    assert read("ListObjects", documents.list_objects(op, [info("k")], [], None))["IsTruncated"] is False
 
 
 def test_list_v2() -> None:
     op = operations.ListObjectsV2(bucket="bucket", start_after="s", continuation_token="t", fetch_owner=True)
     entry = info("k", checksums={"CRC32": "AA=="}, checksum_type="FULL_OBJECT")
-    parsed = read("ListObjectsV2", results.list_objects_v2(op, [entry], ["q/"], "q/"))
+    parsed = read("ListObjectsV2", documents.list_objects_v2(op, [entry], ["q/"], "q/"))
     assert (parsed["KeyCount"], parsed["StartAfter"], parsed["ContinuationToken"]) == (2, "s", "t")
     assert tokens.decode(parsed["NextContinuationToken"]) == "q/"
     assert parsed["Contents"][0]["Owner"] == ME
@@ -108,21 +108,21 @@ def test_list_v2() -> None:
 
 def test_list_v2_without_owner_and_complete() -> None:
     op = operations.ListObjectsV2(bucket="bucket", continuation_token="")
-    parsed = read("ListObjectsV2", results.list_objects_v2(op, [info("k")], [], None))
+    parsed = read("ListObjectsV2", documents.list_objects_v2(op, [info("k")], [], None))
     assert "Owner" not in parsed["Contents"][0]
     assert (parsed["IsTruncated"], parsed["ContinuationToken"], "NextContinuationToken" in parsed) == (False, "", False)
 
 
 def test_a_page_of_no_keys_is_complete() -> None:
     op = operations.ListObjectsV2(bucket="bucket", limit=0)
-    assert read("ListObjectsV2", results.list_objects_v2(op, [], [], "k"))["IsTruncated"] is False
+    assert read("ListObjectsV2", documents.list_objects_v2(op, [], [], "k"))["IsTruncated"] is False
     v1 = operations.ListObjects(bucket="bucket", limit=0)
-    assert read("ListObjects", results.list_objects(v1, [], [], "k"))["IsTruncated"] is False
+    assert read("ListObjects", documents.list_objects(v1, [], [], "k"))["IsTruncated"] is False
 
 
 def test_encoding_type_url_encodes_all_that_stands_for_keys() -> None:
     op = operations.ListObjects(bucket="bucket", prefix="a b", delimiter="\x01", marker="é", encoding_type="url")
-    parsed = read("ListObjects", results.list_objects(op, [info("foo+1/b ar")], ["quux ab/"], "x\x02"))
+    parsed = read("ListObjects", documents.list_objects(op, [info("foo+1/b ar")], ["quux ab/"], "x\x02"))
     assert (parsed["Prefix"], parsed["Delimiter"], parsed["Marker"]) == ("a%20b", "%01", "%C3%A9")
     assert parsed["NextMarker"] == "x%02"
     assert parsed["Contents"][0]["Key"] == "foo%2B1/b%20ar"
@@ -133,7 +133,7 @@ def test_encoding_type_url_encodes_all_that_stands_for_keys() -> None:
 @pytest.mark.parametrize("key", ["a\nb", "tab\tkey", " lead and trail ", "a\r", "<&>\"'", "€😀", "]]>"])
 def test_odd_keys_survive_unencoded(key: str) -> None:
     op = operations.ListObjects(bucket="bucket", prefix=key, marker="\n")
-    parsed = read("ListObjects", results.list_objects(op, [info(key)], [key], None))
+    parsed = read("ListObjects", documents.list_objects(op, [info(key)], [key], None))
     assert parsed["Contents"][0]["Key"] == key
     assert parsed["CommonPrefixes"] == [{"Prefix": key}]
     assert (parsed["Prefix"], parsed["Marker"]) == (key, "\n")
@@ -141,12 +141,12 @@ def test_odd_keys_survive_unencoded(key: str) -> None:
 
 def test_keys_that_xml_cannot_hold_go_out_as_references() -> None:
     op = operations.ListObjects(bucket="bucket")
-    assert b"<Key>a&#1;b&#27;</Key>" in results.list_objects(op, [info("a\x01b\x1b")], [], None)
+    assert b"<Key>a&#1;b&#27;</Key>" in documents.list_objects(op, [info("a\x01b\x1b")], [], None)
 
 
 def test_versions() -> None:
     op = operations.ListObjectVersions(bucket="bucket", key_marker="j", limit=1)
-    parsed = read("ListObjectVersions", results.list_object_versions(op, [info("k")], ["q/"], "k"))
+    parsed = read("ListObjectVersions", documents.list_object_versions(op, [info("k")], ["q/"], "k"))
     version = parsed["Versions"][0]
     assert (version["VersionId"], version["IsLatest"], version["Key"], version["Owner"]) == ("null", True, "k", ME)
     assert (parsed["NextKeyMarker"], parsed["NextVersionIdMarker"], parsed["IsTruncated"]) == ("k", "null", True)
@@ -155,7 +155,7 @@ def test_versions() -> None:
 def test_uploads() -> None:
     op = operations.ListMultipartUploads(bucket="bucket", limit=1)
     upload = Upload("bucket", "k", "u", WHEN_NS, Attributes(owner="me"), "CRC32", "COMPOSITE")
-    parsed = read("ListMultipartUploads", results.list_multipart_uploads(op, [upload], [], ("k", "u")))
+    parsed = read("ListMultipartUploads", documents.list_multipart_uploads(op, [upload], [], ("k", "u")))
     assert parsed["Uploads"] == [
         {
             "UploadId": "u",
@@ -175,10 +175,10 @@ def test_parts() -> None:
     op = operations.ListParts(bucket="bucket", key="k", upload_id="u", limit=1)
     upload = Upload("bucket", "k", "u", WHEN_NS, Attributes(owner="me"))
     part = Part(3, 5, "e", WHEN_NS, {"SHA1": "x"})
-    parsed = read("ListParts", results.list_parts(op, upload, [part], truncated=True))
+    parsed = read("ListParts", documents.list_parts(op, upload, [part], truncated=True))
     assert parsed["Parts"] == [{"PartNumber": 3, "LastModified": WHEN, "ETag": '"e"', "Size": 5, "ChecksumSHA1": "x"}]
     assert (parsed["NextPartNumberMarker"], parsed["IsTruncated"], parsed["Owner"]) == (3, True, ME)
-    empty = read("ListParts", results.list_parts(op, upload, [], truncated=False))
+    empty = read("ListParts", documents.list_parts(op, upload, [], truncated=False))
     assert empty["NextPartNumberMarker"] == 0
 
 
@@ -187,8 +187,8 @@ def test_parts() -> None:
 
 def test_writes() -> None:
     made = info("k", checksums={"CRC32": "AA==-2"}, checksum_type="COMPOSITE")
-    assert read("CreateMultipartUpload", results.create_multipart_upload("b", "k", "u"))["UploadId"] == "u"
-    assert read("CompleteMultipartUpload", results.complete_multipart_upload(made, "http://h/b/k")) == {
+    assert read("CreateMultipartUpload", documents.create_multipart_upload("b", "k", "u"))["UploadId"] == "u"
+    assert read("CompleteMultipartUpload", documents.complete_multipart_upload(made, "http://h/b/k")) == {
         "Location": "http://h/b/k",
         "Bucket": "bucket",
         "Key": "k",
@@ -196,20 +196,20 @@ def test_writes() -> None:
         "ChecksumCRC32": "AA==-2",
         "ChecksumType": "COMPOSITE",
     }
-    copied = read("CopyObject", results.copy_object(made))["CopyObjectResult"]
+    copied = read("CopyObject", documents.copy_object(made))["CopyObjectResult"]
     assert (copied["ETag"], copied["LastModified"], copied["ChecksumCRC32"]) == ('"abc"', WHEN, "AA==-2")
-    part = read("UploadPartCopy", results.upload_part_copy(Part(1, 2, "e", WHEN_NS)))["CopyPartResult"]
+    part = read("UploadPartCopy", documents.upload_part_copy(Part(1, 2, "e", WHEN_NS)))["CopyPartResult"]
     assert part == {"ETag": '"e"', "LastModified": WHEN}
 
 
 def test_delete_objects() -> None:
     gone, stuck = DoomedObject("a"), DoomedObject("b", "v")
-    parsed = read("DeleteObjects", results.delete_objects([gone], [(stuck, S3Error("AccessDenied"))]))
+    parsed = read("DeleteObjects", documents.delete_objects([gone], [(stuck, S3Error("AccessDenied"))]))
     assert parsed == {
         "Deleted": [{"Key": "a"}],
         "Errors": [{"Key": "b", "VersionId": "v", "Code": "AccessDenied", "Message": "Access Denied"}],
     }
-    assert read("DeleteObjects", results.delete_objects([], [])) == {}
+    assert read("DeleteObjects", documents.delete_objects([], [])) == {}
 
 
 def test_object_attributes() -> None:
@@ -217,7 +217,7 @@ def test_object_attributes() -> None:
     whole = info("k", parts=parts, checksums={"CRC32": "AA=="}, checksum_type="FULL_OBJECT")
     everything = frozenset(("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"))
     op = operations.GetObjectAttributes(bucket="b", key="k", wanted=everything, max_parts=1, part_number_marker=1)
-    assert read("GetObjectAttributes", results.object_attributes(op, whole)) == {
+    assert read("GetObjectAttributes", documents.object_attributes(op, whole)) == {
         "ETag": "abc",
         "Checksum": {"ChecksumCRC32": "AA==", "ChecksumType": "FULL_OBJECT"},
         "ObjectParts": {
@@ -232,4 +232,4 @@ def test_object_attributes() -> None:
         "ObjectSize": 12,
     }
     few = operations.GetObjectAttributes(bucket="b", key="k", wanted=frozenset(("ObjectSize", "Checksum")))
-    assert read("GetObjectAttributes", results.object_attributes(few, info("k"))) == {"ObjectSize": 12}
+    assert read("GetObjectAttributes", documents.object_attributes(few, info("k"))) == {"ObjectSize": 12}

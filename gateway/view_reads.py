@@ -1,0 +1,244 @@
+"""Reads of a view: which object a key stands for, what is known of its result, the result's bytes, and listings.
+
+Who may read is not judged here. Callers judge the source first: `source` makes nothing, all the rest may run an ETL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+
+from transom.cluster.catalog import Catalog
+from transom.gateway.context import Transforms
+from transom.gateway.renaming import Entry, Window, renamed_page
+from transom.gateway.views import View, find_view
+from transom.s3compat.errors import CATALOGUE, ERROR_HEADER, S3Error, from_target
+from transom.s3compat.reply import Reply
+from transom.target.answer import Ask
+from transom.target.errors import EtlSkipped, NoSuchKey, TargetError
+from transom.target.etl.plan import Plan
+from transom.target.service import Target
+from transom.target.store.base import Listing, ObjectInfo, ObjectReader, Store
+
+_SIZES_AT_ONCE = 8
+_BUSY_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Finds views by name."""
+
+    store: Store
+    catalog: Catalog
+    target: Target
+    transforms: Transforms
+
+    def __call__(self, name: str) -> ViewReads | None:
+        """The view of that name, made or implicit; None for a plain bucket."""
+        view = find_view(self.catalog, name)
+        return None if view is None else ViewReads(name, view, self.store, self.target, self.transforms)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewReads:
+    """One view, for reading."""
+
+    name: str
+    view: View
+    store: Store
+    target: Target
+    transforms: Transforms
+
+    async def source(self, key: str) -> ObjectInfo:
+        """The source object that a key of the view stands for; raises NoSuchKey."""
+        for candidate in self.view.renaming.sources(key):
+            try:
+                return await self.store.head(self.view.bucket, candidate)
+            except NoSuchKey:
+                continue
+        raise NoSuchKey("the view has no such key")
+
+    async def info(self, key: str, source: ObjectInfo) -> ObjectInfo:
+        """The result's exact size, ETag and type; it is made first where that is the only way to know them."""
+        plan = self._plan()
+        described = self.target.describe(plan, source)
+        info = self._info(key, source, described.etag, described.content_type, described.identity.modified_s)
+        if described.size is not None and plan.deterministic:
+            return replace(info, size=described.size)
+        size, etag = await self._made(plan, source)
+        return replace(info, size=size, etag=etag)
+
+    async def open(self, key: str, source: ObjectInfo) -> ObjectReader:
+        """A reader of the result, for copies."""
+        return _ViewReader(await self.info(key, source), source, self._plan(), self.transforms)
+
+    async def list_objects(
+        self, *, prefix: str, delimiter: str, after: str, limit: int, admits: Callable[[ObjectInfo], bool]
+    ) -> Listing:
+        """A page of listed keys with their results' ETags, sizes by the view's policy.
+
+        Nothing is made of a source that `admits` says no to. What is made for a page has one wait budget in all: past
+        it SlowDown is raised, the work goes on, and a retry finds it done.
+        """
+        plan = self._plan()
+        entries, next_after = await self._sources(Window(prefix, delimiter, after, limit))
+        sizes = _Sizes(self, plan, admits, asyncio.Semaphore(_SIZES_AT_ONCE))
+        try:
+            async with asyncio.timeout(self.target.limits.wait_s), asyncio.TaskGroup() as group:
+                lines = [group.create_task(sizes.line(entry.shown, entry.source)) for entry in entries if entry.source]
+        except TimeoutError:
+            message = "The listing's sizes are not all known yet; the work goes on. Ask again to join it."
+            raise S3Error("SlowDown", message, headers={"Retry-After": "1"}) from None
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        shown = [line for line in (task.result() for task in lines) if line is not None]
+        return Listing(
+            [line.info for line in shown],
+            [entry.shown for entry in entries if entry.source is None],
+            next_after,
+            "" if all(line.exact for line in shown) else "source",
+        )
+
+    def _plan(self) -> Plan:
+        return self.target.registry.plan(self.view.pipeline, self.view.args_json)
+
+    async def _sources(self, window: Window) -> tuple[list[Entry], str | None]:
+        if self.view.renaming:
+            return await renamed_page(self.store, self.view.bucket, self.view.renaming, window)
+        page = await self.store.list_objects(
+            self.view.bucket,
+            prefix=window.prefix,
+            delimiter=window.delimiter,
+            after=window.after,
+            limit=window.limit,
+        )
+        entries = [Entry(info.key, info) for info in page.objects]
+        return entries + [Entry(prefix, None) for prefix in page.prefixes], page.next_after
+
+    async def _made(self, plan: Plan, source: ObjectInfo) -> tuple[int, str]:
+        """Size and ETag, of a result that is made if need be."""
+        ask = Ask("HEAD", source.bucket, source.key, plan, headers={})
+        reply = await self.transforms.answer(ask, source, None, explicit=False)
+        _raise_for(reply)
+        headers = dict(reply.headers)
+        return int(headers["content-length"]), headers["etag"].strip('"')
+
+    def _info(self, key: str, source: ObjectInfo, etag: str, content_type: str, modified_s: int) -> ObjectInfo:
+        """What the view shows of a source object, with the source's size."""
+        attributes = source.attributes
+        content = {name: value for name, value in attributes.content.items() if name == "cache-control"}
+        if content_type:
+            content["content-type"] = content_type
+        return ObjectInfo(
+            bucket=self.name,
+            key=key,
+            size=source.size,
+            etag=etag,
+            modified_ns=max(source.modified_ns, modified_s * 1_000_000_000),
+            attributes=replace(attributes, content=content),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A listed object; `exact` tells that its size is the result's."""
+
+    info: ObjectInfo
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Makes the lines of one page."""
+
+    reads: ViewReads
+    plan: Plan
+    admits: Callable[[ObjectInfo], bool]
+    places: asyncio.Semaphore
+
+    async def line(self, key: str, source: ObjectInfo) -> _Line | None:
+        """The line of one object; None where it is known to be left out."""
+        try:
+            described = self.reads.target.describe(self.plan, source)
+            size, etag = described.size, described.etag
+            if size is None and self.reads.view.sizes == "materialise" and self.admits(source):
+                async with self.places:
+                    size, etag = await self._made(source) or (None, etag)
+        except EtlSkipped:
+            return None
+        info = self.reads._info(key, source, etag, described.content_type, described.identity.modified_s)
+        return _Line(info if size is None else replace(info, size=size), exact=size is not None)
+
+    async def _made(self, source: ObjectInfo) -> tuple[int, str] | None:
+        """Size and ETag of the result, made if need be; None where it can't be made, the GET says why."""
+        while True:
+            try:
+                return await self.reads._made(self.plan, source)
+            except EtlSkipped:
+                raise
+            except (S3Error, TargetError) as failure:
+                error = from_target(failure)
+            if error.code == "ServiceUnavailable":
+                raise error
+            if error.code != "SlowDown":  # a size that is merely late is never shown as the source's
+                return None
+            await asyncio.sleep(_BUSY_PAUSE_S)
+
+
+class _ViewReader(ObjectReader):
+    """Reads a result by asking for it like any client, pinned to one ETag."""
+
+    def __init__(self, info: ObjectInfo, source: ObjectInfo, plan: Plan, transforms: Transforms) -> None:
+        self.info = info
+        self._source = source
+        self._plan = plan
+        self._transforms = transforms
+        self._body: AsyncIterator[bytes] | None = None
+
+    @property
+    def path(self) -> Path | None:
+        return None
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        raise NotImplementedError("a view is read through `chunks`; transforms read sources, never views")
+
+    async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        stop = self.info.size if stop is None else min(stop, self.info.size)
+        if start >= stop:
+            return
+        headers = {"range": f"bytes={start}-{stop - 1}", "if-match": f'"{self.info.etag}"'}
+        ask = Ask("GET", self._source.bucket, self._source.key, self._plan, headers)
+        reply = await self._transforms.answer(ask, self._source, None, explicit=False)
+        _raise_for(reply)
+        if isinstance(reply.body, bytes):
+            yield reply.body
+            return
+        self._body = reply.body
+        async for piece in reply.body:
+            yield piece
+        self._body = None
+
+    def close(self) -> None:
+        body, self._body = self._body, None
+        close = getattr(body, "aclose", None)
+        if close is not None:  # the copy stopped early: nobody reads the rest
+            closing = asyncio.ensure_future(close())
+            _closing.add(closing)
+            closing.add_done_callback(_closing.discard)
+
+
+def _raise_for(reply: Reply) -> None:
+    """Raise what another target refused with, its code and reason as it told them."""
+    if reply.status < HTTPStatus.BAD_REQUEST:
+        return
+    headers = dict(reply.headers)
+    code, _, message = headers.get(ERROR_HEADER, "").partition(": ")
+    if code == "NoSuchKey":
+        raise EtlSkipped(message)
+    told = {"Retry-After": headers["retry-after"]} if "retry-after" in headers else {}
+    if code not in CATALOGUE:
+        raise S3Error("InternalError", f"The transformed object could not be read (status {reply.status}).")
+    raise S3Error(code, message, headers=told)
