@@ -154,5 +154,6 @@ def _check_extensions(extensions: tuple[tuple[str, str], ...]) -> None:
         # Twice on either side, and a listed key would no longer name one source key.
         if len(set(side)) != len(side):
             raise BadRecord("an extension is named twice")
-        if any(not extension or "/" in extension for extension in side):
-            raise BadRecord("an extension is not empty and has no '/'")
+        # An extension is what follows the last dot: one with a dot would match nothing, or be found under no name.
+        if any(not extension or "/" in extension or "." in extension for extension in side):
+            raise BadRecord("an extension is not empty and has no '/' and no '.'")

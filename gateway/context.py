@@ -12,7 +12,7 @@ from transom.s3compat.reply import Reply
 from transom.s3compat.request import HttpRequest
 from transom.target.answer import Ask
 from transom.target.respond import Departure
-from transom.target.store.base import ObjectInfo, Store
+from transom.target.store.base import Listing, ObjectInfo, ObjectReader, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,35 @@ class Transforms(Protocol):
         """Let go of connections."""
 
 
+class ReadableView(Protocol):
+    """A view, for reading. `source` makes nothing; whoever asks for more has judged access to the source first."""
+
+    async def source(self, key: str) -> ObjectInfo:
+        """The source object that a key of the view stands for; raises NoSuchKey."""
+
+    async def info(self, key: str, source: ObjectInfo) -> ObjectInfo:
+        """The result's exact size, ETag and type; may run the ETL."""
+
+    async def open(self, key: str, source: ObjectInfo) -> ObjectReader:
+        """A reader of the result; runs the ETL. The caller closes it."""
+
+    async def list_objects(
+        self, *, prefix: str, delimiter: str, after: str, limit: int, admits: Callable[[ObjectInfo], bool]
+    ) -> Listing:
+        """A page of the view's keys. Nothing is made of a source that `admits` says no to."""
+
+
+def _no_view(_: str) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayContext:
-    """The gateway's parts, built once by `transom.gateway.build` and handed down."""
+    """The gateway's parts, built once by `transom.gateway.build` and handed down.
+
+    `view_of` gives the view that a bucket's name stands for, None for a plain bucket; only read-only ones are views.
+    """
 
     store: Store
     region: str = "us-east-1"
+    view_of: Callable[[str], ReadableView | None] = _no_view

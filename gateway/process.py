@@ -35,6 +35,7 @@ from transom.gateway.context import GatewayContext, Transforms
 from transom.gateway.credentials import Credentials, Key
 from transom.gateway.relay import RelayedTransforms
 from transom.gateway.transforms import EmbeddedTransforms, TransformReads
+from transom.gateway.view_reads import Views
 from transom.gateway.views import ViewStore
 from transom.plugins.manager import load
 from transom.target.access_log import AccessLog, timestamp
@@ -126,10 +127,10 @@ def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[],
     else:
         secret = load_secret(folder / SECRET)
         transforms = RelayedTransforms(MapFile(folder / CLUSTER_MAP), Health(), secret, config.cluster, _trust(config))
-    views = ViewStore(store, catalog, target, transforms)
     authenticator = Authenticator(credentials, config.server.domains)
-    context = GatewayContext(store=views, region=config.server.region)
-    s3 = S3App(context, authenticator, TransformReads(catalog, target, views, transforms), access_log)
+    views = Views(store, catalog, target, transforms)
+    context = GatewayContext(store=ViewStore(store, catalog), region=config.server.region, view_of=views)
+    s3 = S3App(context, authenticator, TransformReads(catalog, target, transforms), access_log)
     admin = build_admin(Admin(target.registry, catalog, store, authenticator))
 
     async def close() -> None:

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -246,6 +247,7 @@ def _data_folder(config: Config) -> Path:
 def _check(config: Config) -> None:
     """What can be known to be wrong before any process starts."""
     load()
+    _check_tls(config)
     for each in config.folder:
         try:
             check_bucket_name(each.name)
@@ -253,6 +255,20 @@ def _check(config: Config) -> None:
             raise ConfigError(f"folder {each.name!r}: {error.message}") from error
         if not each.path.is_dir():
             raise ConfigError(f"folder {each.name!r}: {each.path} is no directory")
+
+
+def _check_tls(config: Config) -> None:
+    server = config.server
+    if server.tls_certificate is None or server.tls_key is None:
+        return
+    if server.server == "granian":
+        raise ConfigError("server.server: TLS is served by hypercorn; leave it out or say hypercorn")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(server.tls_certificate, server.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"server.tls_certificate, server.tls_key: can't use {server.tls_certificate} and {server.tls_key}: {error}"
+        ) from error
 
 
 def _exposed(config: Config) -> dict[str, Any]:

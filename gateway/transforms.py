@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from transom.cluster.catalog import Catalog
 from transom.gateway.context import Call, GatewayContext, Transforms
 from transom.gateway.handlers import access
-from transom.gateway.views import View, ViewStore, find_view
+from transom.gateway.handlers.reads import check_read
+from transom.gateway.views import View, find_view
 from transom.s3compat.operations import GetObject, HeadObject
 from transom.s3compat.reply import Reply
 from transom.target.answer import Ask, answer
-from transom.target.errors import NoSuchKey
 from transom.target.etl.plan import Plan
 from transom.target.service import Target
 from transom.target.store.base import ObjectInfo
@@ -40,7 +40,6 @@ class TransformReads:
 
     catalog: Catalog
     target: Target
-    views: ViewStore
     transforms: Transforms
 
     def wants(self, op: GetObject | HeadObject) -> bool:
@@ -49,32 +48,26 @@ class TransformReads:
 
     async def read(self, ctx: GatewayContext, call: Call, op: GetObject | HeadObject) -> Reply:
         """Answer the read; raises S3Error, TargetError."""
-        view = find_view(self.catalog, op.bucket) or View(op.bucket, ())
+        check_read(call, op)
         bucket = await access.known_bucket(ctx, op)
-        try:
-            source = await self.views.source(view, op.key)
-        except NoSuchKey:
-            source = await access.readable_object(ctx, call, bucket, op.key)  # the right refusal for this caller
-        if not access.can_read(call.principal, bucket, source):
-            access.refuse()
+        source = await access.readable_source(ctx, call, bucket, op.key)
+        view = find_view(self.catalog, op.bucket)
         ask = Ask(
             method="HEAD" if isinstance(op, HeadObject) else "GET",
             bucket=source.bucket,
             key=source.key,
             plan=self._plan(view, op),
             headers=call.request.headers,
-            version_id=op.version_id or "",
             part_number=op.part_number,
             overrides=tuple(("response-" + name, value) for name, value in op.response_overrides.items()),
             streams=call.request.http_version not in ("1", "1.0"),
             checksums=op.checksum_mode,
             departure=call.departure,
         )
-        return await self.transforms.answer(ask, source, call, explicit=not view.pipeline)
+        return await self.transforms.answer(ask, source, call, explicit=view is None)
 
-    def _plan(self, view: View, op: GetObject | HeadObject) -> Plan:
-        plan = self.views.plan(view) if view.pipeline else Plan(())
+    def _plan(self, view: View | None, op: GetObject | HeadObject) -> Plan:
+        registry = self.target.registry
+        plan = Plan(()) if view is None else registry.plan(view.pipeline, view.args_json)
         asked = op.transform
-        if asked is not None:
-            plan += self.target.registry.plan(asked.pipeline, asked.args_json, asked.options)
-        return plan
+        return plan if asked is None else plan + registry.plan(asked.pipeline, asked.args_json, asked.options)

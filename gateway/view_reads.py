@@ -6,7 +6,7 @@ Who may read is not judged here. Callers judge the source first: `source` makes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -20,7 +20,7 @@ from transom.s3compat.reply import Reply
 from transom.target.answer import Ask
 from transom.target.errors import EtlSkipped, NoSuchKey, TargetError
 from transom.target.etl.plan import Plan
-from transom.target.service import Target
+from transom.target.service import Described, Target
 from transom.target.store.base import Listing, ObjectInfo, ObjectReader, Store
 
 _SIZES_AT_ONCE = 8
@@ -65,7 +65,7 @@ class ViewReads:
         """The result's exact size, ETag and type; it is made first where that is the only way to know them."""
         plan = self._plan()
         described = self.target.describe(plan, source)
-        info = self._info(key, source, described.etag, described.content_type, described.identity.modified_s)
+        info = self._info(key, source, described)
         if described.size is not None and plan.deterministic:
             return replace(info, size=described.size)
         size, etag = await self._made(plan, source)
@@ -85,22 +85,57 @@ class ViewReads:
         """
         plan = self._plan()
         entries, next_after = await self._sources(Window(prefix, delimiter, after, limit))
-        sizes = _Sizes(self, plan, admits, asyncio.Semaphore(_SIZES_AT_ONCE))
+        lines = [self._line(plan, entry.shown, entry.source) for entry in entries if entry.source is not None]
+        if self.view.sizes == "materialise":
+            missing = [line for line in lines if not line.exact and not line.left_out and admits(line.source)]
+            await self._make_all(plan, missing)
+        shown = [line for line in lines if not line.left_out]
+        prefixes = [entry.shown for entry in entries if entry.source is None]
+        sizes = "" if all(line.exact for line in shown) else "source"
+        return Listing([line.info for line in shown], prefixes, next_after, sizes)
+
+    def _line(self, plan: Plan, key: str, source: ObjectInfo) -> _Line:
+        """What is known without a run."""
+        try:
+            described = self.target.describe(plan, source)
+        except EtlSkipped:
+            return _Line(source, source, left_out=True)
+        info = self._info(key, source, described)
+        if described.size is None:
+            return _Line(source, info)
+        return _Line(source, replace(info, size=described.size), exact=True)
+
+    async def _make_all(self, plan: Plan, lines: Sequence[_Line]) -> None:
+        places = asyncio.Semaphore(_SIZES_AT_ONCE)
         try:
             async with asyncio.timeout(self.target.limits.wait_s), asyncio.TaskGroup() as group:
-                lines = [group.create_task(sizes.line(entry.shown, entry.source)) for entry in entries if entry.source]
+                for line in lines:
+                    group.create_task(self._make(plan, line, places))
         except TimeoutError:
-            message = "The listing's sizes are not all known yet; the work goes on. Ask again to join it."
+            message = "Not all sizes of the listing are known yet; the work goes on. Ask again to join it."
             raise S3Error("SlowDown", message, headers={"Retry-After": "1"}) from None
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        shown = [line for line in (task.result() for task in lines) if line is not None]
-        return Listing(
-            [line.info for line in shown],
-            [entry.shown for entry in entries if entry.source is None],
-            next_after,
-            "" if all(line.exact for line in shown) else "source",
-        )
+
+    async def _make(self, plan: Plan, line: _Line, places: asyncio.Semaphore) -> None:
+        """Find the true size by making the result. Where it can't be made the line stays: the GET says why."""
+        async with places:
+            while True:
+                try:
+                    size, etag = await self._made(plan, line.source)
+                except EtlSkipped:
+                    line.left_out = True
+                    return
+                except (S3Error, TargetError) as failure:
+                    error = from_target(failure)
+                else:
+                    line.info, line.exact = replace(line.info, size=size, etag=etag), True
+                    return
+                if error.code == "ServiceUnavailable":
+                    raise error
+                if error.code != "SlowDown":
+                    return
+                await asyncio.sleep(_BUSY_PAUSE_S)  # merely late or busy: never shown with the source's size
 
     def _plan(self) -> Plan:
         return self.target.registry.plan(self.view.pipeline, self.view.args_json)
@@ -126,66 +161,30 @@ class ViewReads:
         headers = dict(reply.headers)
         return int(headers["content-length"]), headers["etag"].strip('"')
 
-    def _info(self, key: str, source: ObjectInfo, etag: str, content_type: str, modified_s: int) -> ObjectInfo:
-        """What the view shows of a source object, with the source's size."""
+    def _info(self, key: str, source: ObjectInfo, described: Described) -> ObjectInfo:
+        """What the view shows of a source object, still with the source's size."""
         attributes = source.attributes
         content = {name: value for name, value in attributes.content.items() if name == "cache-control"}
-        if content_type:
-            content["content-type"] = content_type
+        if described.content_type:
+            content["content-type"] = described.content_type
         return ObjectInfo(
             bucket=self.name,
             key=key,
             size=source.size,
-            etag=etag,
-            modified_ns=max(source.modified_ns, modified_s * 1_000_000_000),
+            etag=described.etag,
+            modified_ns=max(source.modified_ns, described.identity.modified_s * 1_000_000_000),
             attributes=replace(attributes, content=content),
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Line:
-    """A listed object; `exact` tells that its size is the result's."""
+    """A listed object; `exact` tells that its size is the result's, `left_out` that it isn't to be shown."""
 
+    source: ObjectInfo
     info: ObjectInfo
-    exact: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    """Makes the lines of one page."""
-
-    reads: ViewReads
-    plan: Plan
-    admits: Callable[[ObjectInfo], bool]
-    places: asyncio.Semaphore
-
-    async def line(self, key: str, source: ObjectInfo) -> _Line | None:
-        """The line of one object; None where it is known to be left out."""
-        try:
-            described = self.reads.target.describe(self.plan, source)
-            size, etag = described.size, described.etag
-            if size is None and self.reads.view.sizes == "materialise" and self.admits(source):
-                async with self.places:
-                    size, etag = await self._made(source) or (None, etag)
-        except EtlSkipped:
-            return None
-        info = self.reads._info(key, source, etag, described.content_type, described.identity.modified_s)
-        return _Line(info if size is None else replace(info, size=size), exact=size is not None)
-
-    async def _made(self, source: ObjectInfo) -> tuple[int, str] | None:
-        """Size and ETag of the result, made if need be; None where it can't be made, the GET says why."""
-        while True:
-            try:
-                return await self.reads._made(self.plan, source)
-            except EtlSkipped:
-                raise
-            except (S3Error, TargetError) as failure:
-                error = from_target(failure)
-            if error.code == "ServiceUnavailable":
-                raise error
-            if error.code != "SlowDown":  # a size that is merely late is never shown as the source's
-                return None
-            await asyncio.sleep(_BUSY_PAUSE_S)
+    exact: bool = False
+    left_out: bool = False
 
 
 class _ViewReader(ObjectReader):
@@ -197,6 +196,7 @@ class _ViewReader(ObjectReader):
         self._plan = plan
         self._transforms = transforms
         self._body: AsyncIterator[bytes] | None = None
+        self._closing: asyncio.Future[None] | None = None
 
     @property
     def path(self) -> Path | None:
@@ -225,9 +225,7 @@ class _ViewReader(ObjectReader):
         body, self._body = self._body, None
         close = getattr(body, "aclose", None)
         if close is not None:  # the copy stopped early: nobody reads the rest
-            closing = asyncio.ensure_future(close())
-            _closing.add(closing)
-            closing.add_done_callback(_closing.discard)
+            self._closing = asyncio.ensure_future(close())
 
 
 def _raise_for(reply: Reply) -> None:
@@ -235,10 +233,18 @@ def _raise_for(reply: Reply) -> None:
     if reply.status < HTTPStatus.BAD_REQUEST:
         return
     headers = dict(reply.headers)
-    code, _, message = headers.get(ERROR_HEADER, "").partition(": ")
+    code, _, message = _utf8(headers.get(ERROR_HEADER, "")).partition(": ")
     if code == "NoSuchKey":
         raise EtlSkipped(message)
     told = {"Retry-After": headers["retry-after"]} if "retry-after" in headers else {}
     if code not in CATALOGUE:
         raise S3Error("InternalError", f"The transformed object could not be read (status {reply.status}).")
     raise S3Error(code, message, headers=told)
+
+
+def _utf8(value: str) -> str:
+    """A header's value, which was read as Latin-1, as it was meant: what fits no Latin-1 is sent as UTF-8."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from transom.gateway.context import Call, GatewayContext, Principal
+from transom.gateway.context import Call, GatewayContext, Principal, ReadableView
 from transom.s3compat.errors import S3Error
 from transom.s3compat.operations import BucketOperation
 from transom.target import errors
@@ -96,19 +96,33 @@ async def owned_bucket(ctx: GatewayContext, call: Call, op: BucketOperation) -> 
     return bucket
 
 
-async def readable_object(ctx: GatewayContext, call: Call, bucket: Bucket, key: str) -> ObjectInfo:
-    """Return an object the caller may read; who may not list the bucket doesn't learn that a key is missing."""
+async def readable_source(ctx: GatewayContext, call: Call, bucket: Bucket, key: str) -> ObjectInfo:
+    """Return the stored object that a key stands for, a view's too, when the caller may read it; nothing is made of it.
+
+    Who may not list the bucket doesn't learn that a key is missing.
+    """
+    view = view_of(ctx, bucket)
     try:
-        info = await ctx.store.head(bucket.name, key)
+        source = await (ctx.store.head(bucket.name, key) if view is None else view.source(key))
     except errors.NoSuchKey:
         raise _missing(call, bucket, key) from None
-    if not can_read(call.principal, bucket, info):
+    if not can_read(call.principal, bucket, source):
         refuse()
-    return info
+    return source
+
+
+async def readable_object(ctx: GatewayContext, call: Call, bucket: Bucket, key: str) -> ObjectInfo:
+    """Return an object the caller may read; a view's is made, where need be, once that is known."""
+    source = await readable_source(ctx, call, bucket, key)
+    view = view_of(ctx, bucket)
+    return source if view is None else await view.info(key, source)
 
 
 async def open_object(ctx: GatewayContext, call: Call, bucket: Bucket, key: str) -> ObjectReader:
     """Open an object the caller may read; the caller closes the reader."""
+    view = view_of(ctx, bucket)
+    if view is not None:
+        return await view.open(key, await readable_source(ctx, call, bucket, key))
     try:
         reader = await ctx.store.open(bucket.name, key)
     except errors.NoSuchKey:
@@ -117,6 +131,11 @@ async def open_object(ctx: GatewayContext, call: Call, bucket: Bucket, key: str)
         reader.close()
         refuse()
     return reader
+
+
+def view_of(ctx: GatewayContext, bucket: Bucket) -> ReadableView | None:
+    """Return the view that the bucket is; None for a plain one."""
+    return ctx.view_of(bucket.name) if bucket.read_only else None
 
 
 def _missing(call: Call, bucket: Bucket, key: str) -> S3Error:

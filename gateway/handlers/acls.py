@@ -69,7 +69,7 @@ async def put_object_acl(ctx: GatewayContext, call: Call, op: PutObjectAcl) -> R
 async def _administered(ctx: GatewayContext, call: Call, op: GetObjectAcl | PutObjectAcl) -> tuple[ObjectInfo, str]:
     check_version(op.version_id)
     bucket = await access.known_bucket(ctx, op)
-    info = await access.readable_object(ctx, call, bucket, op.key)
+    info = await access.readable_source(ctx, call, bucket, op.key)
     if not access.can_administer(call.principal, bucket, info):
         raise S3Error("AccessDenied")
     return info, bucket.owner

@@ -17,6 +17,7 @@ from transom.target.store.base import Intake
 MIB = 1024 * 1024
 MAX_BODY = 5 * 1024 * MIB
 MAX_DOCUMENT = MIB
+MAX_LONG_DOCUMENT = 4 * MIB  # ten thousand parts with a checksum each, or a thousand keys to delete
 
 
 class Body:

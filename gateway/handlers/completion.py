@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers import access
-from transom.gateway.handlers.bodies import read_document
+from transom.gateway.handlers.bodies import MAX_LONG_DOCUMENT, read_document
 from transom.gateway.handlers.conditions import conflicts, write_condition
 from transom.s3compat import documents
 from transom.s3compat.checksums import composite, full_object
@@ -16,14 +16,13 @@ from transom.s3compat.reply import Reply
 from transom.target import errors
 from transom.target.store.base import ObjectInfo, Part, Upload
 
-MAX_DOCUMENT = 4 * 1024 * 1024  # ten thousand parts with a checksum each
 _PAGE = 1000
 
 
 async def complete_multipart_upload(ctx: GatewayContext, call: Call, op: CompleteMultipartUpload) -> Reply:
     """Make the object of its parts; asked again with the same parts, answer the same."""
     await access.writable_bucket(ctx, call, op)
-    document = await read_document(call, limit=MAX_DOCUMENT)
+    document = await read_document(call, limit=MAX_LONG_DOCUMENT)
     if not document.strip():
         raise S3Error("MalformedXML")
     named = parse_complete_multipart_upload(document)

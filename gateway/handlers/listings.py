@@ -8,7 +8,7 @@ from transom.s3compat import documents
 from transom.s3compat.operations import Listing as ListingOperation
 from transom.s3compat.operations import ListMultipartUploads, ListObjects, ListObjectsV2, ListObjectVersions
 from transom.s3compat.reply import Reply
-from transom.target.store.base import Listing, UploadListing
+from transom.target.store.base import Listing, ObjectInfo, UploadListing
 
 _XML = ("content-type", "application/xml")
 _NOTHING = Listing(objects=(), prefixes=(), next_after=None)
@@ -17,8 +17,7 @@ _NO_UPLOADS = UploadListing(uploads=(), prefixes=(), next_after=None)
 
 async def list_objects(ctx: GatewayContext, call: Call, op: ListObjects) -> Reply:
     """List keys, version 1."""
-    await access.listable_bucket(ctx, call, op)
-    page = await _page(ctx, op, op.after)
+    page = await _page(ctx, call, op, op.after)
     return Reply(
         200,
         [_XML, _region(ctx), *_sizes(page)],
@@ -28,8 +27,7 @@ async def list_objects(ctx: GatewayContext, call: Call, op: ListObjects) -> Repl
 
 async def list_objects_v2(ctx: GatewayContext, call: Call, op: ListObjectsV2) -> Reply:
     """List keys, version 2."""
-    await access.listable_bucket(ctx, call, op)
-    page = await _page(ctx, op, op.after)
+    page = await _page(ctx, call, op, op.after)
     return Reply(
         200,
         [_XML, _region(ctx), *_sizes(page)],
@@ -39,8 +37,7 @@ async def list_objects_v2(ctx: GatewayContext, call: Call, op: ListObjectsV2) ->
 
 async def list_object_versions(ctx: GatewayContext, call: Call, op: ListObjectVersions) -> Reply:
     """List versions: of every key the null version, which is its latest."""
-    await access.listable_bucket(ctx, call, op)
-    page = await _page(ctx, op, op.key_marker)
+    page = await _page(ctx, call, op, op.key_marker)
     return Reply(
         200, [_XML, *_sizes(page)], documents.list_object_versions(op, page.objects, page.prefixes, page.next_after)
     )
@@ -61,12 +58,20 @@ async def list_multipart_uploads(ctx: GatewayContext, call: Call, op: ListMultip
     return Reply(200, [_XML], documents.list_multipart_uploads(op, page.uploads, page.prefixes, page.next_after))
 
 
-async def _page(ctx: GatewayContext, op: ListingOperation, after: str) -> Listing:
+async def _page(ctx: GatewayContext, call: Call, op: ListingOperation, after: str) -> Listing:
+    bucket = await access.listable_bucket(ctx, call, op)
     if not op.limit:
         return _NOTHING  # max-keys=0 is answered as a whole listing of nothing
-    return await ctx.store.list_objects(
-        op.bucket, prefix=op.prefix, delimiter=op.delimiter, after=after, limit=op.limit
-    )
+    view = access.view_of(ctx, bucket)
+    if view is None:
+        return await ctx.store.list_objects(
+            op.bucket, prefix=op.prefix, delimiter=op.delimiter, after=after, limit=op.limit
+        )
+
+    def admits(source: ObjectInfo) -> bool:
+        return access.can_read(call.principal, bucket, source)
+
+    return await view.list_objects(prefix=op.prefix, delimiter=op.delimiter, after=after, limit=op.limit, admits=admits)
 
 
 def _region(ctx: GatewayContext) -> tuple[str, str]:
@@ -74,5 +79,5 @@ def _region(ctx: GatewayContext) -> tuple[str, str]:
 
 
 def _sizes(page: Listing) -> list[tuple[str, str]]:
-    """Say of a view's listing what its sizes are: with "source", those of results not yet made are the source's."""
+    """Say that sizes of a view's listing are those of the source objects, where any are."""
     return [("x-transom-sizes", page.sizes)] if page.sizes else []

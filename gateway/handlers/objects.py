@@ -6,7 +6,7 @@ import asyncio
 
 from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers import access
-from transom.gateway.handlers.bodies import Body, read_document
+from transom.gateway.handlers.bodies import MAX_LONG_DOCUMENT, Body, read_document
 from transom.gateway.handlers.checksum_headers import checksum_headers
 from transom.gateway.handlers.conditions import conflicts, write_condition
 from transom.gateway.handlers.new_objects import stored_attributes
@@ -45,7 +45,7 @@ async def delete_object(ctx: GatewayContext, call: Call, op: DeleteObject) -> Re
 async def delete_objects(ctx: GatewayContext, call: Call, op: DeleteObjects) -> Reply:
     """Remove up to a thousand objects, each by itself: one's failure is told beside the others' success."""
     await access.writable_bucket(ctx, call, op)
-    request = parse_delete_objects(await read_document(call))
+    request = parse_delete_objects(await read_document(call, limit=MAX_LONG_DOCUMENT))
     gate = asyncio.Semaphore(DELETES_AT_ONCE)
 
     async def remove(doomed: DoomedObject) -> S3Error | None:

@@ -58,9 +58,17 @@ class ReaderBody:
         self._reader.close()
 
 
+def check_read(call: Call, op: Read) -> None:
+    """Refuse what no read may ask, of a stored object or of a transformed one: other versions, anonymous overrides."""
+    if op.version_id is not None:
+        check_version(op.version_id)
+    if op.response_overrides and not call.principal.access_key:
+        raise S3Error("InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests.")
+
+
 async def plain_get(ctx: GatewayContext, call: Call, op: GetObject) -> Reply:
     """Answer GetObject with the stored bytes."""
-    _check_request(call, op)
+    check_read(call, op)
     bucket = await access.known_bucket(ctx, op)
     reader = await access.open_object(ctx, call, bucket, op.key)
     handed_over = False
@@ -83,7 +91,7 @@ async def plain_get(ctx: GatewayContext, call: Call, op: GetObject) -> Reply:
 
 async def plain_head(ctx: GatewayContext, call: Call, op: HeadObject) -> Reply:
     """Answer HeadObject: what plain_get would say, without opening the object."""
-    _check_request(call, op)
+    check_read(call, op)
     bucket = await access.known_bucket(ctx, op)
     info = await access.readable_object(ctx, call, bucket, op.key)
     refusal = _judge_conditions(call, info)
@@ -132,13 +140,6 @@ def answer_headers(info: ObjectInfo, span: Span, op: Read) -> list[tuple[str, st
     if span.part is not None and info.parts:
         headers.append(("x-amz-mp-parts-count", str(len(info.parts))))
     return headers
-
-
-def _check_request(call: Call, op: Read) -> None:
-    if op.version_id is not None:
-        check_version(op.version_id)
-    if op.response_overrides and not call.principal.access_key:
-        raise S3Error("InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests.")
 
 
 def _judge_conditions(call: Call, info: ObjectInfo) -> Reply | None:

@@ -17,7 +17,7 @@ async def get_object_tagging(ctx: GatewayContext, call: Call, op: GetObjectTaggi
     """Tell the tags, sorted by key."""
     check_version(op.version_id)
     bucket = await access.known_bucket(ctx, op)
-    info = await access.readable_object(ctx, call, bucket, op.key)
+    info = await access.readable_source(ctx, call, bucket, op.key)
     document = documents.tagging(dict(sorted(info.attributes.tags.items())))
     return Reply(200, [("content-type", "application/xml")], document)
 

@@ -47,7 +47,7 @@ class Watch:
     def timeout(self) -> EtlTimeout:
         """The error of a run that passed its deadline, naming the stage at work."""
         etl = self.stage or self.pipeline
-        return EtlTimeout(f"ETL '{etl}' passed the deadline of {self.timeout_s:g} s", etl=self.stage)
+        return EtlTimeout(f"ETL '{etl}' passed its deadline of {self.timeout_s:g} s", etl=self.stage)
 
     def pause(self) -> None:
         """Stop the clock: the run waits for its client."""

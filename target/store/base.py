@@ -88,7 +88,7 @@ class WriteCondition:
 class Listing:
     """One page. `next_after` continues it (pass as `after`), None when the listing is complete.
 
-    `sizes` is a view's policy for sizes that aren't known yet; "" where all of them are.
+    `sizes` is "source" where a view lists sizes of source objects, for results whose own aren't known; else "".
     """
 
     objects: Sequence[ObjectInfo]

@@ -58,7 +58,8 @@ class Http2:
     ) -> Stream:
         """`after` is called once so many bytes of the body have come."""
         url = f"https://127.0.0.1:{self.server.port}{target}"
-        request = AWSRequest(method, url, headers=headers or {}, data=body)
+        length = {"Content-Length": str(len(body))} if body else {}
+        request = AWSRequest(method, url, headers={**(headers or {}), **length}, data=body)
         S3SigV4Auth(Credentials(ACCESS, SECRET), "s3", "us-east-1").add_auth(request)
         with (
             socket.create_connection(("127.0.0.1", self.server.port), timeout=30) as plain,
@@ -197,7 +198,7 @@ def test_late_failure_never_sends_end_stream(http2: Http2, https: Wire, tmp_path
     https.put(f"/{etl}")
     https.put(at(etl, "k"), b"x")
     answer = http2("GET", at(etl, "k", etl=etl), after=(size, gate.touch))
-    assert (answer.status, answer.ended) == (200, False)
+    assert (answer.status, answer.ended, answer.reset) == (200, False, True)
     assert answer.body == b"b" * size
 
 

@@ -286,7 +286,7 @@ def test_an_expired_redirect_is_refused(cluster: RunningServer, wire: Wire) -> N
     secret = load_secret(cluster.folder / "redirect.secret")
     base = f"http://{urlsplit(url).netloc}"
     then = time.time() - 100
-    plan = json.dumps([["upper", "upper", "1", 0, "{}", "[{}, {}]", 0, True, True, 0.0, 0]])
+    plan = json.dumps([[[["upper"], None, []]], [["upper", "1", 0]]])  # asked, and the revisions it meant
     late = Grant("GET", BUCKET, KEYS[0], plan, ACCESS, int(then) + 50)
     assert "expired" in _refused(base + sign(late, secret, then))
     good = Grant("GET", BUCKET, KEYS[0], plan, ACCESS, int(time.time()) + 50)

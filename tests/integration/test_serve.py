@@ -275,7 +275,14 @@ def test_health_alone_needs_no_signature(shared: RunningServer) -> None:
     health = wire.get("/-/health", signed=False)
     assert health.status == 200
     assert json.loads(health.body)["status"] == "ok"
-    for path in ("/-/", "/-/healthy", "/-/health/", "/-/api/v1/etls", "/-/api/v1/openapi.json", "/-/via/md5/photos/top.txt"):
+    for path in (
+        "/-/",
+        "/-/healthy",
+        "/-/health/",
+        "/-/api/v1/etls",
+        "/-/api/v1/openapi.json",
+        "/-/via/md5/photos/top.txt",
+    ):
         assert wire.get(path, signed=False).status == 403, path
 
 
@@ -299,7 +306,9 @@ def test_keys_are_generated_printed_once_and_kept_for_their_owner(tmp_path: Path
 
 def _printed(tmp_path: Path) -> str:
     """What a server prints until it listens; its generated keys work."""
-    running = RunningServer(tmp_path / "data", ("--processes", "1"), {"TRANSOM_ACCESS_KEY": "", "TRANSOM_SECRET_KEY": ""})
+    running = RunningServer(
+        tmp_path / "data", ("--processes", "1"), {"TRANSOM_ACCESS_KEY": "", "TRANSOM_SECRET_KEY": ""}
+    )
     running.start()
     try:
         kept = json.loads((tmp_path / "data" / "credentials.json").read_text())
@@ -359,14 +368,18 @@ def test_options_that_make_no_sense_are_refused(
 def test_a_data_folder_that_cant_be_made_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ended = serve(str(tmp_path / "file" / "data"), "--port", "0")
-    assert (ended.returncode, ended.stderr) == (2, f"transom: can't make the data folder {tmp_path}/file/data: Not a directory\n")
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        f"transom: can't make the data folder {tmp_path}/file/data: Not a directory\n",
+    )
 
 
 # --- ways of running ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "args", [("--host", "::1", "--targets", "1"), ("--host", "0.0.0.0", "--server", "granian", "--log-level", "warning")]
+    "args",
+    [("--host", "::1", "--targets", "1"), ("--host", "0.0.0.0", "--server", "granian", "--log-level", "warning")],
 )
 def test_other_addresses_and_servers(start_server: StartServer, args: tuple[str, ...]) -> None:
     server = start_server(*args)

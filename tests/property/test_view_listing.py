@@ -50,9 +50,10 @@ async def found(store: MemoryStore, renaming: Renaming, key: str) -> str | None:
     return None
 
 
-def rolled(key: str, prefix: str, delimiter: str) -> str:
+def rolled(key: str, prefix: str, delimiter: str) -> str | None:
+    """The common prefix that a key is listed as."""
     at = key.find(delimiter, len(prefix)) if delimiter else -1
-    return key if at < 0 else key[: at + len(delimiter)]
+    return None if at < 0 else key[: at + len(delimiter)]
 
 
 async def expected(store: MemoryStore, renaming: Renaming, keys: set[str], window: Window) -> list[tuple[str, bool]]:
@@ -60,17 +61,20 @@ async def expected(store: MemoryStore, renaming: Renaming, keys: set[str], windo
     endings = [pair[1] for pair in renaming.pairs]
     tried = keys | {f"{key.rpartition('.')[0]}.{ending}" for key in keys if "." in key for ending in endings}
     lines = set()
-    for key in [each for each in tried if await found(store, renaming, each) is not None]:
+    for key in tried:
+        if not key.startswith(window.prefix) or await found(store, renaming, key) is None:
+            continue
         line = rolled(key, window.prefix, window.delimiter)
-        listed_again = line <= window.after or (line != key and window.after.startswith(line))
-        # a key that ends in the delimiter is its own common prefix
-        is_key = window.delimiter == "" or key.find(window.delimiter, len(window.prefix)) < 0
-        if key.startswith(window.prefix) and not listed_again and (is_key or not window.after.startswith(line)):
-            lines.add((line, is_key))
+        if line is None and key > window.after:
+            lines.add((key, True))
+        if line is not None and line > window.after and not window.after.startswith(line):
+            lines.add((line, False))
     return sorted(lines)
 
 
-@given(renamings(), st.sets(NAMES, max_size=12), NAMES | st.just(""), DELIMITERS, NAMES | st.just(""), st.integers(1, 5))
+@given(
+    renamings(), st.sets(NAMES, max_size=12), NAMES | st.just(""), DELIMITERS, NAMES | st.just(""), st.integers(1, 5)
+)
 @example(Renaming((("a", "z"),)), {"m.a", "m.z", "m.m"}, "", "", "", 1)
 @example(Renaming((("z", "a"),)), {"m.z", "m.a", "m.m", "m.m.z"}, "", "", "", 1)
 @example(Renaming((("a", "z"), ("z", "a"))), {"m.a", "m.z"}, "m.z", "", "m.a", 1)

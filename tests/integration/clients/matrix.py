@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tests.integration.clients.cases import CASES, LARGE, SOURCES, Case
+from tests.integration.clients.cases import EVERY, SOURCES, Case
 from tests.integration.clients.drivers import Place
 from tests.running import ACCESS, SECRET, RunningServer
 from transom.client.admin import AdminClient
@@ -41,7 +41,7 @@ def fill(server: RunningServer) -> Matrix:
     for name, make in SOURCES.items():
         matrix.s3.put_object(Bucket=SOURCE, Key=name, Body=make(), ContentType="application/octet-stream")
     with matrix.admin() as admin:
-        for case in (*CASES, LARGE):
+        for case in EVERY:
             admin.init_etl(case.etl, plugin=case.plugin, args=dict(case.args))
             admin.create_view(case.view, SOURCE, case.etl)
             admin.create_view(case.exact_view, SOURCE, case.etl, sizes="materialise")

@@ -14,7 +14,7 @@ Clients = Callable[[str], Driver]
 SOME = ["boto3", "aws", "s3fs"]
 
 
-@pytest.mark.parametrize("case", [CASE[name] for name in ("upper", "grow12", "empty", "random")], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [CASE[name] for name in ("grow12", "empty", "random")], ids=lambda c: c.name)
 @pytest.mark.parametrize("name", SOME)
 def test_result_is_read(each_way: Matrix, clients: Clients, name: str, case: Case) -> None:
     client = clients(name)

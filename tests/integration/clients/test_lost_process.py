@@ -19,7 +19,7 @@ from tests.integration.clients.matrix import SOURCE, Matrix
 from tests.running import RunningServer
 
 Clients = Callable[[str], Driver]
-AT_ONCE, READS, KILLS = 4, 32, 3
+AT_ONCE, READS, KILLS = 4, 20, 3
 TRIES = 4
 
 

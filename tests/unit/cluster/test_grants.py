@@ -42,6 +42,10 @@ def test_a_signed_grant_verifies_to_itself() -> None:
     assert check(sign(GRANT, SECRET, NOW)) == GRANT
     versioned = replace(GRANT, version_id="v/1", overrides=())
     assert check(sign(versioned, SECRET, NOW)) == versioned
+    traced = replace(GRANT, request_id="0123456789ABCDEF")
+    assert check(sign(traced, SECRET, NOW)) == traced
+    with pytest.raises(GrantInvalid):
+        check(sign(traced, SECRET, NOW).replace("t-request=0123", "t-request=3210"))
 
 
 def test_the_key_stands_in_the_path() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 from handlers_client import Client
 
+from transom.cluster.records import IMPLICIT_VIEW_MARK
+from transom.s3compat.names import VIEW_INFIX
 from transom.target.store.base import Store
 
 ALL_USERS = "http://acs.amazonaws.com/groups/global/AllUsers"
@@ -29,6 +31,11 @@ async def test_the_anonymous_make_no_buckets(client: Client) -> None:
 async def test_bad_bucket_names_are_refused(client: Client, name: str) -> None:
     refused = await client("PUT", f"/{name}")
     assert (refused.status, refused.code) == (400, "InvalidBucketName")
+
+
+def test_no_bucket_may_be_named_as_implicit_views_are() -> None:
+    """Neither library may import the other, so that each spells the mark."""
+    assert VIEW_INFIX == IMPLICIT_VIEW_MARK
 
 
 async def test_location(client: Client) -> None:

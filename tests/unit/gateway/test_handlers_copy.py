@@ -65,6 +65,8 @@ async def test_copy_needs_to_read_the_source_and_to_write_the_destination(source
     await source("PUT", "/bkt/k", "acl=", headers={"x-amz-acl": "public-read"})
     assert (await copy(bob, "bkt/k", "/bobs/copy")).status == 200
     assert (await copy(bob, "bkt/k", "/bobs/copy", x_amz_source_expected_bucket_owner="bob")).code == "AccessDenied"
+    in_url = {"x-amz-copy-source": "bkt/k", "x-amz-source-expected-bucket-owner": "bob"}
+    assert (await bob("PUT", "/bobs/copy", in_url)).code == "AccessDenied"
     assert (await copy(source, "nowhere/k")).code == "NoSuchBucket"
     assert (await copy(source, "bkt/none")).code == "NoSuchKey"
 

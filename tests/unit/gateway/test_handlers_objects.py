@@ -4,9 +4,15 @@ import base64
 import zlib
 
 import pytest
-from handlers_client import Answer, Client, md5
+from handlers_client import OWNERS, Answer, Client, md5
 
+from transom.gateway.context import Call, GatewayContext
 from transom.gateway.handlers.reads import ReaderBody
+from transom.gateway.handlers.tagging import put_object_tagging
+from transom.s3compat.addressing import split
+from transom.s3compat.identity import Identity
+from transom.s3compat.operations import PutObjectTagging
+from transom.s3compat.request import HttpRequest
 from transom.target.store.base import ObjectInfo
 from transom.target.store.memory import MemoryReader
 
@@ -76,6 +82,20 @@ async def test_put_without_a_length_is_refused_unless_chunked(client: Client) ->
     accepted = await client("PUT", "/bkt/k", headers={"transfer-encoding": "chunked"}, body=[b"x", b"y"])
     assert accepted.status == 200
     assert (await client.get("/bkt/k")).body == b"xy"
+
+
+async def test_a_body_over_http2_needs_no_length(client: Client) -> None:
+    document = [b"<Tagging><TagSet><Tag><Key>a</Key>", b"<Value>b</Value></Tag></TagSet></Tagging>", None]
+    await client.put("/bkt/k", b"x")
+
+    async def receive() -> bytes | None:
+        return document.pop(0)
+
+    request = HttpRequest("PUT", "/bkt/k", "tagging", {"host": "h"}, http_version="2")
+    identity, address = Identity("AKALICE", "v4-header", "UNSIGNED-PAYLOAD"), split("/bkt/k", "h", ())
+    call = Call(request, address, identity, OWNERS["alice"], "id", receive)
+    await put_object_tagging(GatewayContext(client.store), call, PutObjectTagging(bucket="bkt", key="k"))
+    assert (await client.store.head("bkt", "k")).attributes.tags == {"a": "b"}
 
 
 async def test_put_beyond_five_gib_is_refused_unread(client: Client) -> None:
@@ -272,6 +292,11 @@ async def test_a_bucket_that_goes_while_the_body_comes_takes_the_object_along(cl
     assert (refused.status, refused.code) == (404, "NoSuchBucket")
 
 
+async def delete_many(client: Client, body: bytes) -> Answer:
+    digest = base64.b64encode(bytes.fromhex(md5(body))).decode()
+    return await client("POST", "/bkt", "delete=", headers={"content-md5": digest}, body=body)
+
+
 def doomed(*keys: str, quiet: bool = False) -> bytes:
     objects = "".join(f"<Object><Key>{key}</Key></Object>" for key in keys)
     return f"<Delete>{objects}<Quiet>{str(quiet).lower()}</Quiet></Delete>".encode()
@@ -281,7 +306,7 @@ async def test_multi_delete_tells_of_each_key_and_twice_is_no_error(client: Clie
     for key in ("k0", "k1", "k2"):
         await client.put(f"/bkt/{key}", b"x")
     for _ in range(2):
-        answer = await client("POST", "/bkt", "delete=", body=doomed("k0", "k1", "k2"))
+        answer = await delete_many(client, doomed("k0", "k1", "k2"))
         assert [each["Key"] for each in answer.xml["Deleted"]] == ["k0", "k1", "k2"]
         assert "Error" not in answer.xml
     assert (await client.get("/bkt", "list-type=2")).xml["KeyCount"] == "0"
@@ -293,7 +318,7 @@ async def test_quiet_multi_delete_tells_only_of_errors(client: Client) -> None:
         b"<Delete><Quiet>true</Quiet><Object><Key>k</Key></Object>"
         b"<Object><Key>v</Key><VersionId>" + b"a" * 32 + b"</VersionId></Object></Delete>"
     )
-    answer = await client("POST", "/bkt", "delete=", body=body)
+    answer = await delete_many(client, body)
     assert "Deleted" not in answer.xml
     assert [(each["Key"], each["Code"]) for each in answer.xml["Error"]] == [("v", "NoSuchVersion")]
     assert (await client.get("/bkt/k")).status == 404
@@ -301,15 +326,18 @@ async def test_quiet_multi_delete_tells_only_of_errors(client: Client) -> None:
 
 async def test_multi_delete_takes_a_thousand_keys_and_no_more(client: Client) -> None:
     thousand = [f"key-{number}" for number in range(1000)]
-    assert (await client("POST", "/bkt", "delete=", body=doomed(*thousand, quiet=True))).status == 200
-    refused = await client("POST", "/bkt", "delete=", body=doomed(*thousand, "one-more"))
+    assert (await delete_many(client, doomed(*thousand, quiet=True))).status == 200
+    refused = await delete_many(client, doomed(*thousand, "one-more"))
     assert (refused.status, refused.code) == (400, "MalformedXML")
+    longest = [f"{number:04}" + "k" * 1020 for number in range(1000)]
+    assert (await delete_many(client, doomed(*longest, quiet=True))).status == 200
 
 
 async def test_multi_delete_body_is_verified(client: Client) -> None:
     await client.put("/bkt/k", b"x")
     wrong = {"content-md5": base64.b64encode(b"0" * 16).decode()}
     assert (await client("POST", "/bkt", "delete=", headers=wrong, body=doomed("k"))).code == "BadDigest"
+    assert (await client("POST", "/bkt", "delete=", body=doomed("k"))).code == "InvalidRequest"
     assert (await client.get("/bkt/k")).status == 200
 
 

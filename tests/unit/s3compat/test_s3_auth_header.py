@@ -11,6 +11,7 @@ from transom.s3compat.addressing import split
 from transom.s3compat.auth import ANONYMOUS, authenticate
 from transom.s3compat.errors import S3Error
 from transom.s3compat.request import HttpRequest
+from transom.s3compat.sigv4 import signing_key
 
 
 def refused(request: HttpRequest, now: float | None = None) -> S3Error:
@@ -223,6 +224,20 @@ def test_the_scope_must_be_of_the_date() -> None:
 def test_malformed_authorization_is_told_from_a_wrong_one(authorization: str, code: str, status: int) -> None:
     error = refused(with_header(signed(), "authorization", authorization))
     assert (error.code, error.status) == (code, status)
+
+
+def test_a_header_named_twice_as_signed_is_refused() -> None:
+    """Each mention would put the header's whole value into the canonical form."""
+    request = signed()
+    again = request.headers["authorization"].replace("SignedHeaders=host;", "SignedHeaders=" + "host;" * 3)
+    assert refused(with_header(request, "authorization", again)).code == "AuthorizationHeaderMalformed"
+
+
+def test_no_part_of_an_overlong_credential_is_remembered() -> None:
+    signing_key.cache_clear()
+    request = signed(region="x" * 600)
+    assert refused(request).code == "AuthorizationHeaderMalformed"
+    assert signing_key.cache_info().currsize == 0
 
 
 def test_a_signature_beyond_ascii_is_refused() -> None:

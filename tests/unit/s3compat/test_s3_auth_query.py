@@ -72,6 +72,12 @@ def test_a_parameter_added_to_a_v4_url_is_refused() -> None:
     assert refused(replace(request, method="DELETE")).code == "SignatureDoesNotMatch"
 
 
+def test_a_header_named_twice_as_signed_in_a_v4_url_is_refused() -> None:
+    request = presigned()
+    again = request.query_string.replace("X-Amz-SignedHeaders=host", "X-Amz-SignedHeaders=host%3Bhost")
+    assert refused(replace(request, query_string=again)).code == "AuthorizationQueryParametersError"
+
+
 def test_an_unsigned_amz_header_beside_a_v4_url_is_refused() -> None:
     assert refused(with_header(presigned("PUT"), "x-amz-acl", "public-read")).code == "AccessDenied"
 

@@ -5,13 +5,14 @@ import hashlib
 import io
 import zlib
 from collections.abc import Mapping
+from urllib.parse import quote
 
 import pytest
 from botocore.httpchecksum import AwsChunkedWrapper, Crc32Checksum
-from s3_signing import chunked_body, signed, verify
+from s3_signing import chunked_body, presigned, signed, verify, with_header
 
 from transom.s3compat.auth import ANONYMOUS, Identity
-from transom.s3compat.body import body_decoder, verifier
+from transom.s3compat.body import body_decoder, payload_length, verifier
 from transom.s3compat.checksums import Checksum
 from transom.s3compat.errors import S3Error
 from transom.s3compat.request import HttpRequest
@@ -86,7 +87,7 @@ def test_content_md5_is_checked() -> None:
 
 @pytest.mark.parametrize("value", ["", "YWJyYWNhZGFicmE=", "AWS HAHAHA", "é"])
 def test_a_malformed_content_md5_is_refused_before_any_body(value: str) -> None:
-    request = HttpRequest("PUT", "/b/k", "", {"content-md5": value})
+    request = HttpRequest("PUT", "/b/k", "", {"content-length": "1", "content-md5": value})
     with pytest.raises(S3Error, match="InvalidDigest"):
         verifier(request, ANONYMOUS, body_decoder(request, ANONYMOUS))
 
@@ -109,21 +110,45 @@ def test_an_algorithm_named_without_a_value_is_computed() -> None:
 @pytest.mark.parametrize(
     ("headers", "code"),
     [
-        ({"x_amz_checksum_crc32": "AAAA"}, "InvalidRequest"),
-        ({"x_amz_checksum_crc32": "not base64"}, "InvalidRequest"),
+        ({"x_amz_checksum_crc32": "AAAA"}, "BadDigest"),
+        ({"x_amz_checksum_crc32": "not base64"}, "BadDigest"),
         ({"x_amz_checksum_crc32": "AAAAAA==", "x_amz_checksum_crc32c": "AAAAAA=="}, "InvalidRequest"),
         ({"x_amz_checksum_crc32": "AAAAAA==", "x_amz_sdk_checksum_algorithm": "SHA1"}, "InvalidRequest"),
         ({"x_amz_sdk_checksum_algorithm": "ROT13"}, "InvalidRequest"),
         ({"x_amz_checksum_sha512": "AAAA"}, "NotImplemented"),
-        ({"x_amz_trailer": "x-amz-checksum-crc32"}, "InvalidRequest"),
+        ({"x_amz_trailer": "x-amz-checksum-crc32"}, "BadDigest"),
     ],
 )
 def test_checksum_headers_that_make_no_sense_are_refused(headers: dict[str, str], code: str) -> None:
     assert refused(*plain(**headers), DATA).code == code
 
 
+@pytest.mark.parametrize("name", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"])
+def test_a_checksum_in_a_presigned_url_is_checked_and_kept(name: str) -> None:
+    right, wrong = Checksum(name), Checksum(name)
+    right.update(DATA)
+    wrong.update(DATA[1:])
+    parameter = f"X-Amz-Checksum-{name.title()}="
+    assert decode(*in_url(parameter + quote(right.b64(), safe="")), DATA)[1] == {name: right.b64()}
+    assert refused(*in_url(parameter + quote(wrong.b64(), safe="")), DATA).code == "BadDigest"
+    assert refused(*in_url(parameter + "AAAA"), DATA).code == "BadDigest"
+
+
+def test_the_checksum_of_nothing_in_a_presigned_url_claims_nothing() -> None:
+    url = in_url("x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32")
+    assert decode(*url, DATA)[1] == {"CRC32": crc32(DATA)}
+    assert refused(*plain(x_amz_checksum_crc32="AAAAAA=="), DATA).code == "BadDigest"
+
+
+def in_url(parameters: str) -> tuple[HttpRequest, Identity]:
+    request = presigned("PUT", f"/bucket/key?{parameters}")
+    request = with_header(request, "content-length", str(len(DATA)))
+    return request, verify(request)
+
+
 def test_the_objects_checksum_on_a_completion_is_not_taken_for_the_documents() -> None:
-    request = signed("POST", "/b/k?uploadId=1", headers={"x-amz-checksum-crc32": "AAAAAA=="}, body=b"<xml/>")
+    headers = {"content-length": "6", "x-amz-checksum-crc32": "AAAAAA=="}
+    request = signed("POST", "/b/k?uploadId=1", headers=headers, body=b"<xml/>")
     assert decode(request, verify(request), b"<xml/>") == (b"<xml/>", {})
 
 
@@ -132,7 +157,26 @@ def test_content_encoding_alone_makes_no_framing() -> None:
     assert decode(request, identity, DATA)[0] == DATA
 
 
-@pytest.mark.parametrize("value", ["-1", "", "ten", "٣"])
+def test_the_decoded_length_is_the_payloads_where_it_is_framed() -> None:
+    lengths = {"content-length": "90", "x-amz-decoded-content-length": "3"}
+    plain_request = HttpRequest("PUT", "/b/k", "", lengths)
+    assert payload_length(plain_request, ANONYMOUS) == 90
+    assert payload_length(plain_request, Identity("a", "v4-header", UNSIGNED_TRAILER)) == 3
+    framed = HttpRequest("PUT", "/b/k", "", {**lengths, "content-encoding": "aws-chunked"})
+    assert payload_length(framed, ANONYMOUS) == 3
+
+
+def test_a_length_is_demanded() -> None:
+    framed = Identity("a", "v4-header", UNSIGNED_TRAILER)
+    for headers, identity in (({}, ANONYMOUS), ({"content-length": "9"}, framed)):
+        with pytest.raises(S3Error) as caught:
+            payload_length(HttpRequest("PUT", "/b/k", "", headers), identity)
+        assert (caught.value.code, caught.value.status) == ("MissingContentLength", 411)
+    assert payload_length(HttpRequest("PUT", "/b/k", "", {"transfer-encoding": "chunked"}), ANONYMOUS) is None
+    assert payload_length(HttpRequest("PUT", "/b/k", "", {}, http_version="2"), ANONYMOUS) is None
+
+
+@pytest.mark.parametrize("value", ["-1", "", "ten", "٣", "9" * 5000])
 def test_a_length_that_is_no_number_is_refused(value: str) -> None:
     request = HttpRequest("PUT", "/b/k", "", {"content-length": value})
     with pytest.raises(S3Error, match="InvalidArgument"):
@@ -168,7 +212,7 @@ def test_a_wrong_trailer_is_refused() -> None:
     request, identity = streamed(UNSIGNED_TRAILER, x_amz_trailer="x-amz-checksum-crc32")
     wire = botocore_wire(DATA).replace(crc32(DATA).encode(), crc32(b"").encode())
     assert refused(request, identity, wire).code == "BadDigest"
-    assert refused(request, identity, wire.replace(crc32(b"").encode(), b"????")).code == "InvalidRequest"
+    assert refused(request, identity, wire.replace(crc32(b"").encode(), b"????")).code == "BadDigest"
 
 
 @pytest.mark.parametrize(
@@ -302,5 +346,5 @@ def test_a_body_shorter_than_declared_is_refused_even_when_its_framing_ends() ->
 
 
 def test_without_any_declared_length_a_plain_body_ends_where_it_ends() -> None:
-    request = HttpRequest("PUT", "/b/k", "", {})
+    request = HttpRequest("PUT", "/b/k", "", {"transfer-encoding": "chunked"})
     assert decode(request, ANONYMOUS, DATA)[0] == DATA

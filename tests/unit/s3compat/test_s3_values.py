@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 import zlib
+from collections.abc import Callable
 
 import pytest
 
@@ -222,9 +224,53 @@ def test_etags() -> None:
         "",
     ]
     assert etags.parse_list('"a,b" , c,W/"d",*') == ("a,b", "c", "W/d", "*")
-    parts = [hashlib.md5(each, usedforsecurity=False).hexdigest() for each in (b"one", b"two")]
-    joined = hashlib.md5(b"".join(map(bytes.fromhex, parts)), usedforsecurity=False).hexdigest()
-    assert etags.multipart_etag([f'"{each}"' for each in parts]) == joined + "-2"
+    assert [etags.parse_list(header) for header in ("", '"a" x', '"a', "a b ,c", 'a"b"')] == [
+        (),
+        (),
+        (),
+        ("a b", "c"),
+        (),
+    ]
+
+
+@pytest.mark.parametrize("header", ["if-match", "if-none-match", "x-amz-copy-source-if-match"])
+def test_a_list_of_etags_is_bounded(header: str) -> None:
+    read = Conditions.parse_copy if header.startswith("x-amz-") else Conditions.parse
+    assert read({header: "a" * etags.MAX_LIST_CHARACTERS})
+    with pytest.raises(S3Error, match="RequestHeaderSectionTooLarge"):
+        read({header: "a" * (etags.MAX_LIST_CHARACTERS + 1)})
+
+
+LONG = 8000
+SPACES = " " * LONG
+
+
+@pytest.mark.parametrize(
+    ("read", "header"),
+    [
+        (etags.parse_list, f'a{SPACES}"'),
+        (etags.parse_list, f'"a"{SPACES}"'),
+        (etags.parse_list, f'{SPACES}"'),
+        (etags.parse_list, '"' * LONG),
+        (etags.parse_list, "W/" * (LONG // 2)),
+        (parse_range, f"bytes={SPACES * 5}x"),
+        (parse_range, f"bytes=1{SPACES * 5}-{SPACES * 5}x"),
+        (parse_range, f"bytes={SPACES}-{SPACES}x"),
+        (dates.parse_http_date, "Sun," * LONG),
+        (dates.parse_http_date, f"Sun, 06 Nov {'9' * LONG} 08:49:37 GMT"),
+        (dates.parse_amz_date, "1" * LONG),
+    ],
+)
+def test_no_header_takes_more_than_linear_time(read: Callable[[str], object], header: str) -> None:
+    started = time.process_time()
+    read(header)
+    assert time.process_time() - started < 0.25
+
+
+def test_dates_of_any_length_are_not_remembered() -> None:
+    before = dates._amz_seconds.cache_info().currsize
+    assert dates.parse_amz_date("2" * 100_000) is None
+    assert dates._amz_seconds.cache_info().currsize == before
 
 
 def test_dates() -> None:

@@ -1,0 +1,142 @@
+"""The management REST as an ASGI app: who is let in, and what everybody else is told."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as Signing
+from starlette.types import ASGIApp, Message
+
+from transom.cluster.catalog import Catalog
+from transom.gateway.admin.api import Admin, build_admin
+from transom.gateway.app import Authenticator
+from transom.gateway.credentials import Credentials, Key
+from transom.plugins.manager import load
+from transom.target.etl.registry import Registry
+from transom.target.store.memory import MemoryStore
+
+ENDPOINT = "http://localhost:9000"
+ADMIN = Key("ADMINKEY", "admin-secret", "admin", admin=True)
+USER = Key("USERKEY", "user-secret", "user", admin=False)
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW")
+BODY = b'{"plugin": "md5"}'
+
+
+@dataclass
+class Rest:
+    """Calls the app as a server would, signed by `key` if there is one."""
+
+    app: ASGIApp
+    key: Key | None = ADMIN
+
+    async def __call__(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, pieces: int = 1
+    ) -> tuple[int, dict[str, str], Any]:
+        sent = {"Host": "localhost:9000", **(headers or {})}
+        if body:
+            sent["Content-Length"] = str(len(body))
+        if self.key is not None:
+            request = AWSRequest(method, ENDPOINT + path, headers=sent, data=body)
+            S3SigV4Auth(Signing(self.key.access, self.key.secret), "s3", "us-east-1").add_auth(request)
+            sent = dict(request.headers.items())
+        step = max(1, -(-len(body) // pieces))
+        waiting = [body[start : start + step] for start in range(0, len(body), step)] or [b""]
+        answered: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting)}
+
+        async def send(message: Message) -> None:
+            answered.append(message)
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in sent.items()],
+            "scheme": "http",
+            "http_version": "1.1",
+        }
+        await self.app(scope, receive, send)
+        told = {name.decode(): value.decode() for name, value in answered[0]["headers"]}
+        data = b"".join(message["body"] for message in answered[1:])
+        return answered[0]["status"], told, json.loads(data) if data else None
+
+    def as_(self, key: Key | None) -> Rest:
+        return Rest(self.app, key)
+
+
+@pytest.fixture
+async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
+    catalog = Catalog.open(tmp_path / "catalog.sqlite")
+    store = MemoryStore()
+    registry = Registry(load(entry_points=False), catalog)
+    yield Rest(build_admin(Admin(registry, catalog, store, Authenticator(Credentials([ADMIN, USER]), ()))))
+    await store.close()
+    catalog.close()
+
+
+@pytest.mark.parametrize("path", ["/plugins", "/etls/x", "/etls/x/start", "/nothing", "/etls/", "/", "/etls/x/y/z"])
+@pytest.mark.parametrize("key", [None, USER])
+async def test_no_path_and_no_method_is_answered_before_it_is_known_who_asks(
+    rest: Rest, path: str, key: Key | None
+) -> None:
+    for method in METHODS:
+        status, _, answer = await rest.as_(key)(method, path)
+        assert (status, answer["code"]) == (403, "AccessDenied"), method
+        assert set(answer) == {"code", "message", "request_id"}
+
+
+async def test_what_is_not_there_is_told_in_the_apis_own_shape(rest: Rest) -> None:
+    for path in ("/nothing", "/etls/", "/", "/etls/x/y/z"):
+        for method in METHODS:
+            status, _, answer = await rest(method, path)
+            assert (status, answer["code"]) == (404, "NotFound")
+            assert set(answer) == {"code", "message", "request_id"}
+    for path, method, allowed in (
+        ("/plugins", "DELETE", "GET"),
+        ("/etls/x", "POST", "GET, PUT, DELETE"),
+        ("/etls/x/start", "GET", "POST"),
+    ):
+        status, headers, answer = await rest(method, path)
+        assert (status, answer["code"], headers["allow"]) == (405, "MethodNotAllowed", allowed)
+        assert set(answer) == {"code", "message", "request_id"}
+    assert (await rest("GET", "/plugins"))[0] == 200
+
+
+async def test_a_body_with_its_md5_is_taken_and_with_anothers_refused(rest: Rest) -> None:
+    right = base64.b64encode(hashlib.md5(BODY, usedforsecurity=False).digest()).decode()
+    wrong = base64.b64encode(hashlib.md5(b"", usedforsecurity=False).digest()).decode()
+    status, _, answer = await rest("PUT", "/etls/x", BODY, {"Content-MD5": wrong})
+    assert (status, answer["code"]) == (400, "BadDigest")
+    assert (await rest("GET", "/etls/x"))[0] == 404
+    status, _, answer = await rest("PUT", "/etls/x", BODY, {"Content-MD5": right}, pieces=5)
+    assert (status, answer["plugin"]) == (201, "md5")
+
+
+async def test_a_body_is_bounded_before_it_is_read(rest: Rest) -> None:
+    status, _, answer = await rest("PUT", "/etls/x", b" " * (1024 * 1024 + 1))
+    assert (status, answer["code"]) == (400, "MaxMessageLengthExceeded")
+
+
+async def test_what_nobody_foresaw_is_an_internal_error_and_says_no_more(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_self: Registry) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(Registry, "records", broken)
+    status, _, answer = await rest("GET", "/etls")
+    assert (status, answer["code"]) == (500, "InternalError")
+    assert "secret" not in answer["message"]
