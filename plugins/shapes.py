@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import re
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterable, Iterator
@@ -61,7 +62,7 @@ def stream(
             del data
             yield from _pieces(_as_bytes(transformer, result))
         else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="etl-", dir=scratch)))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"etl.{os.getpid()}.", dir=scratch)))
             yield from _run_file(transformer, chunks, context, loop, path, folder)
 
 

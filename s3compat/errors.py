@@ -198,9 +198,12 @@ def from_target(error: Exception) -> S3Error:
 ERROR_HEADER = "x-transom-error"  # tells code and message where an error has no body: on HEAD
 
 
+_HEADER_CHARS = 1000  # readers of headers refuse those beyond some KiB, and with one the whole answer
+
+
 def in_header(error: S3Error) -> str:
-    """Return the error as the value of ERROR_HEADER: "Code: message", on one line."""
-    return f"{error.code}: {' '.join(error.message.split())}"
+    """Return the error as the value of ERROR_HEADER: "Code: message", on one line, a long message cut."""
+    return f"{error.code}: {' '.join(error.message.split())}"[:_HEADER_CHARS]
 
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")

@@ -73,7 +73,8 @@ class _Answer:
         self._target = target
         self._ask = ask
         self._source = source
-        self._identity = identify(ask.plan, source, ask.version_id)
+        # "null" names the one version there is, as does no version id: one identity, whichever was said
+        self._identity = identify(ask.plan, source)
         self._etag = ""
 
     async def reply(self) -> Reply:

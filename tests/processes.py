@@ -139,6 +139,12 @@ def load(read: Callable[[int], None], threads: int) -> Iterator[Load]:
     assert not running.errors, running.errors
 
 
+def runs_under_way(server: RunningServer) -> dict[int, Path]:
+    """The files that runs write into now, by the pid of the process that runs them."""
+    scratch = server.folder / "results" / "tmp"
+    return {int(path.name.split(".")[1]): path for path in scratch.iterdir() if path.is_file()}
+
+
 def md5(data: bytes) -> str:
     return hashlib.md5(data).hexdigest()
 

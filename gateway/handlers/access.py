@@ -122,7 +122,8 @@ async def open_object(ctx: GatewayContext, call: Call, bucket: Bucket, key: str)
     """Open an object the caller may read; the caller closes the reader."""
     view = view_of(ctx, bucket)
     if view is not None:
-        return await view.open(key, await readable_source(ctx, call, bucket, key))
+        source = await readable_source(ctx, call, bucket, key)
+        return await view.open(key, source)
     try:
         reader = await ctx.store.open(bucket.name, key)
     except errors.NoSuchKey:

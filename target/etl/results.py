@@ -273,7 +273,10 @@ def sweep(folder: Path) -> None:
 def sweep_after(folder: Path, pid: int) -> None:
     """Remove what the runs of one process left that is gone; the others go on."""
     for left in (folder / "tmp").glob(f"*.{pid}.*"):
-        left.unlink(missing_ok=True)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -107,7 +107,7 @@ class Worker:
     def __init__(self, etl: str, scratch_folder: Path) -> None:
         """Start one for `etl`, which is named where it does not start; any ETL may use it later."""
         self.idle = True  # whether it waits for a task: only then can it be used again
-        self._scratch = Path(tempfile.mkdtemp(prefix="worker-", dir=scratch_folder))
+        self._scratch = Path(tempfile.mkdtemp(prefix=f"worker.{os.getpid()}.", dir=scratch_folder))
         ours, theirs = socket.socketpair()
         ends, self._lifeline = os.pipe()
         with theirs:

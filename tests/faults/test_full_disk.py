@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.processes import NO_RETRIES
+from tests.processes import NO_RETRIES, runs_under_way
 from tests.running import RunningServer
 from tests.wire import Wire, at, eventually
 
@@ -106,5 +106,5 @@ def test_a_result_that_does_not_fit_is_an_error_and_leaves_nothing(server: Runni
     assert (answer.status, answer.code) == (507, "StorageFull"), answer
     streamed = wire.get(at("full", "old", etl="grow", etl_args=81 * MIB))
     assert not streamed.ended or streamed.status >= 500
-    eventually(lambda: not any((server.folder / "results" / "tmp").iterdir()))
+    eventually(lambda: not runs_under_way(server))
     assert wire.get(at("full", "old", etl="grow", etl_args=MIB)).status == 200

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from transom_test_transformers import grow_bytes
 
-from tests.processes import NO_RETRIES, children, gone, kill, md5, restarted, serving, timed, workers
+from tests.processes import NO_RETRIES, children, gone, kill, md5, restarted, runs_under_way, serving, timed, workers
 from tests.running import RunningServer
 from tests.wire import Exchange, Raw, Wire, at, eventually
 
@@ -40,11 +39,6 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 # --- one process of several ----------------------------------------------------------------------
-
-
-def scratch_of(server: RunningServer) -> dict[int, Path]:
-    """The files that runs under way write, by the pid of the process that runs them."""
-    return {int(path.name.split(".")[1]): path for path in (server.folder / "results" / "tmp").iterdir()}
 
 
 def _waiters(
@@ -70,7 +64,7 @@ def test_the_waiters_of_other_processes_take_a_killed_run_over(four: RunningServ
     target = at(BUCKET, "source", etl="slow_start", etl_args="1.5")
     with ExitStack() as stack:
         first = stack.enter_context(Wire(four).open("GET", target))
-        runner = eventually(lambda: next(iter(scratch_of(four)), None))
+        runner = eventually(lambda: next(iter(runs_under_way(four)), None))
         waiters = _waiters(four, target, runner, 3, stack)
         kill(runner)
         answers = [(pid, _end(exchange)) for pid, exchange in [(runner, first), *waiters]]
@@ -81,7 +75,7 @@ def test_the_waiters_of_other_processes_take_a_killed_run_over(four: RunningServ
             assert answer is not None
             assert (answer.status, answer.body, answer.ended) == (200, b"source", True)
     restarted(four, runner, 4)
-    eventually(lambda: not scratch_of(four))
+    eventually(lambda: not runs_under_way(four))
     answer = Wire(four).get(target)
     assert (answer.status, answer.body) == (200, b"source")
 
@@ -91,8 +85,9 @@ def test_the_slots_of_a_killed_process_are_free_again(four: RunningServer) -> No
     with ExitStack() as stack:
         for i in range(8):
             stack.enter_context(Wire(four).open("GET", at(BUCKET, "source", etl="sleep", etl_args=f"30.{i}")))
-        eventually(lambda: len(list((four.folder / "results" / "tmp").iterdir())) == 8)
-        victims = list(scratch_of(four))
+        scratch = four.folder / "results" / "tmp"
+        eventually(lambda: sum(path.is_file() for path in scratch.iterdir()) == 8)
+        victims = list(runs_under_way(four))
         for victim in victims:
             kill(victim)
     for victim in victims:
@@ -108,7 +103,7 @@ def test_a_killed_worker_process_is_500_and_the_next_request_works(four: Running
     wire = Wire(four)
     target = at(BUCKET, "large", etl="busy", etl_args="2")
     with wire.open("GET", target) as exchange:
-        eventually(lambda: scratch_of(four))
+        eventually(lambda: runs_under_way(four))
         for worker in eventually(lambda: workers(four)):
             kill(worker)
         answer = exchange.whole()
@@ -130,7 +125,7 @@ def test_a_worker_process_that_dies_idle_costs_nobody_anything(four: RunningServ
 def test_workers_die_with_their_server_process(four: RunningServer) -> None:
     wire = Wire(four)
     with wire.open("GET", at(BUCKET, "large", etl="busy", etl_args="8")):
-        victim = eventually(lambda: next(iter(scratch_of(four)), None))
+        victim = eventually(lambda: next(iter(runs_under_way(four)), None))
         busy = eventually(lambda: [pid for pid in workers(four) if pid in children(victim)])
         kill(victim)
         eventually(lambda: all(gone(pid) for pid in busy), within_s=5)
@@ -234,7 +229,7 @@ def test_kill_9_while_results_are_made_serves_nothing_half(start_server: Callabl
     target = at(BUCKET, "source", etl="grow", etl_args=size)
     with wire.open("GET", target) as exchange:
         exchange.head().read(MIB)
-        assert any(path.stat().st_size for path in scratch_of(server).values())
+        assert any(path.stat().st_size for path in runs_under_way(server).values())
         server.kill()
         assert not exchange.whole().ended
     tmp = server.folder / "results" / "tmp"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.processes import children, gone, timed, workers
+from tests.processes import children, gone, runs_under_way, timed, workers
 from tests.running import RunningServer
 from tests.wire import Exchange, Wire, eventually
 
@@ -59,8 +59,7 @@ def test_sigterm_lets_a_transform_and_a_download_under_way_end(server: RunningSe
     ):
         idle.whole()
         download.head().read(MIB)
-        scratch = server.folder / "results" / "tmp"
-        eventually(lambda: any(scratch.iterdir()))
+        eventually(lambda: runs_under_way(server))
         terminate(server)
         time.sleep(0.5)  # the client of the download is slow: it reads on after the server was told to stop
         assert transform.whole().body == b"small"
@@ -98,8 +97,7 @@ def test_sigterm_waits_no_longer_than_it_may(server: RunningServer) -> None:
     ):
         silent.sendall(b"GET / HTTP/1.1\r\n")
         download.head().read(MIB)
-        scratch = server.folder / "results" / "tmp"
-        eventually(lambda: any(scratch.iterdir()))
+        eventually(lambda: runs_under_way(server))
         processes = server.children()
         terminate(server)
         status, took_s = timed(lambda: exit_status(server))
@@ -168,7 +166,7 @@ def test_a_data_folder_in_use_is_refused_and_the_first_server_not_disturbed(
     wire.put("/shared/key", b"key")
     before = (server.folder / "cluster.json").read_bytes()
     with wire.open("GET", "/shared/key?etl=slow_start&etl_args=4") as under_way:
-        eventually(lambda: any((server.folder / "results" / "tmp").iterdir()))
+        eventually(lambda: runs_under_way(server))
         second = serve(server.folder, "--port", "0", "--targets", "2")
         assert second.returncode == 2
         assert f"{server.folder} is in use by another transom serve (pid {server.pid})" in second.stderr

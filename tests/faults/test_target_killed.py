@@ -12,7 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from transom_test_transformers import grow_bytes
 
-from tests.processes import NO_RETRIES, children, gone, kill, listening, load, md5, restarted, timed, workers
+from tests.processes import (
+    NO_RETRIES,
+    children,
+    gone,
+    kill,
+    listening,
+    load,
+    md5,
+    restarted,
+    runs_under_way,
+    timed,
+    workers,
+)
 from tests.running import RunningServer
 from tests.wire import Wire, at, eventually
 from transom.client.boto import get_object
@@ -135,8 +147,7 @@ def test_a_target_that_hangs_is_passed_over(cluster: RunningServer) -> None:
     with wire.open("GET", at(BUCKET, "small-4", etl="grow", etl_args=len(wanted))) as under_way:
         under_way.head().read(MIB)
         assert under_way.headers["x-transom-target"] == owner_of(cluster, "small-4").id
-        scratch = cluster.folder / "results" / "tmp"
-        eventually(lambda: not any(scratch.glob(f"*.{hung}.*")))  # the run is over, not the reading
+        eventually(lambda: not runs_under_way(cluster))  # the run is over, not the reading
         os.kill(hung, signal.SIGSTOP)
         try:
             answer, took_s = timed(lambda: wire.get(at(BUCKET, "small-4", etl="grow", etl_args=77)))

@@ -86,6 +86,17 @@ def test_identity_depends_on_key_bytes_pipeline_and_arguments_and_on_nothing_els
     assert etag("a", etl="append") == known[0]
 
 
+def test_the_only_version_there_is_may_be_named(server: RunningServer, wire: Wire, bucket: str) -> None:
+    wire.put(at(bucket, "k"), b"text")
+    view, s3 = f"{bucket}--etl--upper", server.client()
+    (version,) = s3.list_object_versions(Bucket=view)["Versions"]
+    assert version["VersionId"] == "null"
+    for target in (at(bucket, "k", etl="upper", versionId="null"), at(view, "k", versionId="null")):
+        assert (wire.get(target).etag, wire.head(target).etag) == (version["ETag"], version["ETag"])
+        missing = wire.get(target.replace("null", "other"))
+        assert missing.status in (400, 404) and missing.code in ("NoSuchVersion", "InvalidArgument")
+
+
 def test_a_changed_etl_gives_another_identity_and_the_same_one_again_does_not(
     server: RunningServer, wire: Wire, bucket: str, admin: AdminClient, name: Callable[[str], str]
 ) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -22,7 +23,7 @@ from botocore.credentials import Credentials
 from tests.running import ACCESS, SECRET, RunningServer
 from tests.wire import Raw, Wire, at, eventually
 from transom.client.boto import get_object, head_object
-from transom.cluster.grants import Grant, load_secret, sign
+from transom.cluster.grants import load_secret, sign, verify
 from transom.cluster.map import ClusterMap, Target
 from transom.cluster.placement import owner
 
@@ -282,14 +283,14 @@ def test_a_redirect_with_any_field_changed_is_refused(wire: Wire) -> None:
 
 
 def test_an_expired_redirect_is_refused(cluster: RunningServer, wire: Wire) -> None:
-    url = location(wire.get(at(BUCKET, KEYS[0], etl="upper"), CURL))
+    parts = urlsplit(location(wire.get(at(BUCKET, KEYS[0], etl="upper"), CURL)))
     secret = load_secret(cluster.folder / "redirect.secret")
-    base = f"http://{urlsplit(url).netloc}"
+    base = f"http://{parts.netloc}"
     then = time.time() - 100
-    plan = json.dumps([[[["upper"], None, []]], [["upper", "1", 0]]])  # asked, and the revisions it meant
-    late = Grant("GET", BUCKET, KEYS[0], plan, ACCESS, int(then) + 50)
+    genuine = verify("GET", parts.path, parts.query, secret, time.time())
+    late = replace(genuine, expires_at=int(then) + 50)
     assert "expired" in _refused(base + sign(late, secret, then))
-    good = Grant("GET", BUCKET, KEYS[0], plan, ACCESS, int(time.time()) + 50)
+    good = replace(genuine, expires_at=int(time.time()) + 50)
     assert fetch(base + sign(good, secret)).content == upper(KEYS[0])
     _refused(base + sign(good, bytes(32)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,18 @@ import pytest
 from tests.integration.clients.drivers import CLIENTS, Driver
 from tests.integration.clients.matrix import Matrix, fill
 from tests.running import RunningServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_aws_setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the caller's own AWS set-up from the tests' boto3; the clients' processes get none of it anyway."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        nothing = tmp_path_factory.mktemp("aws") / "nothing"
+        patch.setenv("AWS_CONFIG_FILE", str(nothing))
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nothing))
+        yield
 
 
 @pytest.fixture(scope="session")

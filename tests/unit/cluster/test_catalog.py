@@ -212,6 +212,8 @@ def test_a_removed_view_is_missing(catalog: Catalog) -> None:
         {"extensions": (("jpg", "webp"), ("jpg", "png"))},
         {"extensions": (("", "webp"),)},
         {"extensions": (("jpg", "a/b"),)},
+        {"extensions": (("tar.gz", "tgz"),)},
+        {"extensions": (("jpg", "small.webp"),)},
     ],
 )
 def test_a_bad_view_is_refused(catalog: Catalog, fields: dict[str, object]) -> None:
