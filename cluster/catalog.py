@@ -1,7 +1,7 @@
 """The catalog: ETLs, views and circuits in one SQLite file that every process on the machine shares.
 
-Reading it on the request path is `snapshot`: a look at a shared stamp while nothing changes. It checks no permissions and doesn't
-know which transformers or buckets exist.
+Reading it on the request path is `snapshot`: a look at a shared stamp while nothing changes. It checks no permissions
+and doesn't know which transformers or buckets exist.
 """
 
 from __future__ import annotations

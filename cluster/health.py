@@ -53,9 +53,7 @@ class Health:
         return rest is None or self._clock() >= rest.until
 
 
-async def probe(
-    host: str, port: int, timeout_s: float = PROBE_TIMEOUT_S, *, tls: ssl.SSLContext | None = None
-) -> bool:
+async def probe(host: str, port: int, timeout_s: float = PROBE_TIMEOUT_S, *, tls: ssl.SSLContext | None = None) -> bool:
     """Ask `GET /-/health`; True when it answers 200 in time."""
     try:
         async with asyncio.timeout(timeout_s):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,6 +31,8 @@ from transom.target.respond import ClientLeftError, Departure, UnfinishedBodyErr
 
 _log = structlog.get_logger("transom.gateway")
 _INTERNAL = "/-/"
+_DRAINED_SIZE = 64 * 1024
+_DRAINED_WITHIN_S = 1.0
 
 Handler = Callable[[GatewayContext, Call, Any], Awaitable[Reply]]
 
@@ -74,8 +77,7 @@ class S3App:
             _log.exception("internal error", request_id=seen.request_id, operation=seen.operation)
             reply = _refusal(S3Error("InternalError"), request, seen.request_id)
         reply.headers.append(("x-amz-request-id", seen.request_id))
-        if not body.begun and request.headers.get("expect", "").lower() == "100-continue":
-            # the client keeps its body now, and the server may take the next request's first bytes for it
+        if not await body.finish(request):
             reply.headers.append(("connection", "close"))
         await self._send(reply, seen, scope, departure, send)
 
@@ -134,6 +136,18 @@ class _Body:
         self._ended = False
         self.begun = False
 
+    async def finish(self, request: HttpRequest) -> bool:
+        """Read what is left of a body that nobody wanted; tell whether the connection can serve another request.
+
+        It can't where the rest is large, and where the client was never told to send it: it keeps its body then, and
+        the server would take the next request's first bytes for it.
+        """
+        if self._ended or not _announces_body(request):
+            return True
+        if not self.begun and request.headers.get("expect", "").lower() == "100-continue":
+            return False
+        return await drained(request, self.next)
+
     async def next(self) -> bytes | None:
         """The next piece, None at the end; raises ClientDisconnect."""
         self.begun = True
@@ -146,6 +160,24 @@ class _Body:
             if piece:
                 return piece
         return None
+
+
+def _announces_body(request: HttpRequest) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+async def drained(request: HttpRequest, receive: Callable[[], Awaitable[bytes | None]]) -> bool:
+    """Read a small body to its end, so that the connection stays usable; tell whether that was done."""
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > _DRAINED_SIZE:
+        return False
+    try:
+        async with asyncio.timeout(_DRAINED_WITHIN_S):
+            while await receive() is not None:
+                pass
+    except (TimeoutError, ClientDisconnect):
+        return False
+    return True
 
 
 def http_request(scope: Scope) -> HttpRequest:

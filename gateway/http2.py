@@ -35,4 +35,4 @@ class ResettingH2Protocol(H2Protocol):
 
 def install() -> None:
     """Make Hypercorn use it: there is no setting for that."""
-    hypercorn.protocol.H2Protocol = ResettingH2Protocol  # type: ignore[attr-defined, misc]
+    hypercorn.protocol.H2Protocol = ResettingH2Protocol  # type: ignore[attr-defined]

@@ -238,4 +238,4 @@ class ViewStore(Store):
 
     def _refuse_unjudged(self, bucket: str) -> None:
         if find_view(self._catalog, bucket) is not None:
-            raise RuntimeError(f"{bucket} is a view: it is read through GatewayContext.view_of")
+            raise RuntimeError(f"{bucket} is a view: it is read through `GatewayContext.view_of`")

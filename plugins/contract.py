@@ -46,7 +46,7 @@ class Context:
     metadata: Mapping[str, str] = field(default_factory=dict)
     args: Any = field(default_factory=NoArgs)
     deadline: float = float("inf")
-    logger: logging.Logger = logging.getLogger("transom.transformer")
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("transom.transformer"))
 
     def remaining_s(self) -> float:
         """Seconds until the deadline; negative once it has passed."""

@@ -21,7 +21,7 @@ from transom import __version__
 from transom.cluster.catalog import Catalog
 from transom.cluster.records import BadRecord, CatalogError, EtlRecord, Exists, InUse, Missing, ViewRecord
 from transom.gateway.admin.models import ErrorShown, EtlBody, EtlShown, PluginShown, ViewBody, ViewShown
-from transom.gateway.app import Authenticator, http_request
+from transom.gateway.app import Authenticator, drained, http_request
 from transom.gateway.context import Call, Principal
 from transom.gateway.handlers.bodies import read_document
 from transom.gateway.views import find_view
@@ -295,17 +295,25 @@ def _refusal(failure: ApiError, request: Request, request_id: str) -> Response:
 async def _authorise(authenticator: Authenticator, request: Request, request_id: str) -> tuple[Principal, bytes]:
     """Check signature, right and body; return who asks and the body."""
     http = http_request(request.scope)
-    address, identity, principal = authenticator(http)
-    if not principal.access_key:
-        raise ApiError(403, "AccessDenied", "sign the request with an admin key")
-    if not principal.admin:
-        raise ApiError(403, "AccessDenied", f"access key {principal.access_key} is not an admin's")
     stream = request.stream()
 
     async def receive() -> bytes | None:
         return await anext(stream, None)
 
+    try:
+        address, identity, principal = authenticator(http)
+        _check_admin(principal)
+    except (S3Error, ApiError):
+        await drained(http, receive)
+        raise
     return principal, await read_document(Call(http, address, identity, principal, request_id, receive))
+
+
+def _check_admin(principal: Principal) -> None:
+    if not principal.access_key:
+        raise ApiError(403, "AccessDenied", "sign the request with an admin key")
+    if not principal.admin:
+        raise ApiError(403, "AccessDenied", f"access key {principal.access_key} is not an admin's")
 
 
 def _etl_shown(record: EtlRecord) -> dict[str, Any]:
