@@ -76,13 +76,15 @@ class Exchange:
         self.sock.close()
 
     def head(self) -> Exchange:
-        """Read the status line and the headers."""
+        """Read the status line and the headers, past a 100 Continue."""
         while b"\r\n\r\n" not in self._buffer:
             assert self._more(), f"the connection closed before the headers ended: {bytes(self._buffer)!r}"
         head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")
         self._buffer = bytearray(rest)
         status_line, *lines = head.decode("latin-1").split("\r\n")
         self.status = int(status_line.split()[1])
+        if self.status == 100:  # any other 1xx is an answer that no client expects
+            return self.head()
         for line in lines:
             name, _, value = line.partition(":")
             assert name.lower() not in self.headers, f"{name} came twice"

@@ -95,13 +95,10 @@ def test_cached_run_goes_on_when_all_its_clients_left(
     admin.init_etl(etl, "tap", {"log": str(log), "before": 2 * MIB, "gate": str(gate), "after": 1})
     wire.put(at(bucket, "k"), b"x")
     target = at(bucket, "k", etl=etl)
-    with (
-        wire.open("GET", target) as streaming,
-        wire.open("GET", target, {"Range": "bytes=0-0"}),
-        wire.open("HEAD", target),
-    ):
-        streaming.head()
-        streaming.read(MIB)
+    with wire.open("GET", target) as streaming:
+        assert streaming.head().status == 200
+        with wire.open("GET", target, {"Range": "bytes=0-0"}), wire.open("HEAD", target):
+            streaming.read(MIB)
     gate.touch()
     eventually(lambda: log.read_text().split() == ["start", "end"])
     answer = wire.get(target)

@@ -180,9 +180,12 @@ def test_tampered_body_is_refused(wire: Wire, name: Callable[[str], str]) -> Non
         assert exchange.whole().status in (400, 403)
 
 
-# --- the command --------------------------------------------------------------------------------------
+# --- the command: it speaks the REST and S3 that are shown above, so one way of running is enough ---------
+
+ONE_WAY = pytest.mark.parametrize("server", ["embedded"], indirect=True)
 
 
+@ONE_WAY
 def test_cli_etl_through_its_life(wire: Wire, bucket: str, cli: Cli, name: Callable[[str], str]) -> None:
     etl = name("cli")
     wire.put(at(bucket, "k"), b"text")
@@ -201,6 +204,7 @@ def test_cli_etl_through_its_life(wire: Wire, bucket: str, cli: Cli, name: Calla
     assert b"no ETL named" in cli("etl", "show", etl, status=1).stderr
 
 
+@ONE_WAY
 def test_cli_view_through_its_life(wire: Wire, bucket: str, cli: Cli, name: Callable[[str], str]) -> None:
     view = name("cli-view")
     wire.put(at(bucket, "cat.jpg"), b"meow")
@@ -219,6 +223,7 @@ def test_cli_view_through_its_life(wire: Wire, bucket: str, cli: Cli, name: Call
     assert b"no view named" in cli("view", "show", view, status=1).stderr
 
 
+@ONE_WAY
 def test_cli_get_writes_whole_files_only(wire: Wire, bucket: str, cli: Cli, tmp_path: Path) -> None:
     data = b"x" * 3_000_000
     wire.put(at(bucket, "dir/k ü"), data)
@@ -235,6 +240,7 @@ def test_cli_get_writes_whole_files_only(wire: Wire, bucket: str, cli: Cli, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["k ü", "out"]
 
 
+@ONE_WAY
 def test_cli_plugins_and_what_it_says_of_errors(server: RunningServer, cli: Cli) -> None:
     listed = json.loads(cli("plugins", "--json").stdout)
     assert {"upper", "md5", "append", "tap"} <= {each["name"] for each in listed["available"]}
