@@ -18,10 +18,11 @@ from tests.integration.clients.matrix import SOURCE, Matrix, fill
 from tests.running import RunningServer
 
 SLOW_S = 4.0  # longer than pyarrow waits for a first byte
-WAIT_S = 1.5
+LATE_S, WAIT_S = 3.0, 2.0  # ready for the first retry of a client that was refused
 IMPATIENT = f"[etl]\nwait_s = {WAIT_S}\n"
 ETLS: Mapping[str, tuple[str, dict[str, object]]] = {
     "slow": ("slow_start", {"seconds": SLOW_S}),
+    "late": ("slow_start", {"seconds": LATE_S}),
     "failing": ("fail", {}),
     "failing-late": ("fail_late", {"n": 12 * MIB}),
 }
@@ -43,7 +44,7 @@ def prepare(matrix: Matrix) -> Matrix:
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
-    """A server that says 503 to whoever has waited for a second and a half."""
+    """A server that says 503 to whoever has waited for two seconds."""
     folder = tmp_path_factory.mktemp("impatient")
     config = folder / "transom.toml"
     config.write_text(IMPATIENT)
@@ -61,7 +62,7 @@ def outcomes(matrix: Matrix, impatient: Matrix, tmp_path_factory: pytest.TempPat
     reads: dict[str, Callable[[str, Driver], Outcome]] = {
         "slow": lambda name, client: client.read(*whole(matrix, name, "slow", "big.bin")),
         "slow, simplest": lambda name, client: client.get(*whole(matrix, name, "slow", "small.txt")),
-        "not ready": lambda name, client: client.read(*whole(impatient, name, "slow", "big.bin")),
+        "not ready": lambda name, client: client.read(*whole(impatient, name, "late", "small.txt")),
         "failing": lambda name, client: client.read(*whole(matrix, name, "failing", "small.txt")),
         "failing late": lambda name, client: client.read(*whole(matrix, name, "failing-late", "small.txt")),
         "failing late, simplest": lambda name, client: client.get(
@@ -109,7 +110,7 @@ def test_slow_first_byte_of_a_simple_read_is_waited_for(outcomes: Outcomes, name
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_result_past_the_wait_budget_is_joined_by_the_retry(outcomes: Outcomes, name: str) -> None:
-    assert result(outcomes, name, "not ready") == big()
+    assert result(outcomes, name, "not ready") == small()
 
 
 @pytest.mark.parametrize("what", ["failing", "failing late", "failing late, simplest"])
@@ -121,9 +122,9 @@ def test_failure_is_an_error_and_never_a_short_body(outcomes: Outcomes, name: st
 def test_listing_with_exact_sizes_waits_or_refuses_but_makes_nothing_up(impatient: Matrix, outcomes: Outcomes) -> None:
     for future in outcomes.values():
         future.result()
-    impatient.source("listed", "big.bin")
+    impatient.source("listed", "small.txt")
     sizes = []
     for _ in range(3):
-        answer = impatient.s3.list_objects_v2(Bucket="exact-slow", Prefix="listed/")
+        answer = impatient.s3.list_objects_v2(Bucket="exact-late", Prefix="listed/")
         sizes.append([entry["Size"] for entry in answer["Contents"]])
-    assert sizes == [[len(big())]] * 3
+    assert sizes == [[len(small())]] * 3
