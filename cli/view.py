@@ -39,8 +39,9 @@ def create(
         list[str] | None, typer.Option("--ext", help="List keys under another extension.", metavar="OLD=NEW")
     ] = None,
     sizes: Annotated[
-        Sizes, typer.Option("--sizes", help="Sizes in listings: the source's, or the true ones after making them.")
-    ] = Sizes.SOURCE,
+        Sizes,
+        typer.Option("--sizes", help="Sizes in listings: the true ones, made first where need be, or the sources'."),
+    ] = Sizes.MATERIALISE,
     endpoint: Endpoint = DEFAULT_ENDPOINT,
     as_json: Json = False,
 ) -> None:

@@ -143,7 +143,7 @@ class AdminClient:
         *,
         args: Any = None,
         ext: Mapping[str, str] | None = None,
-        sizes: Literal["source", "materialise"] = "source",
+        sizes: Literal["source", "materialise"] = "materialise",
     ) -> View:
         """Make a view of `bucket` through the pipeline `etl` ("a>>b", or the names), or change it to this.
 

@@ -93,7 +93,7 @@ class View:
     etl: str
     args: Any = None
     ext: Mapping[str, str] = field(default_factory=dict)
-    sizes: str = "source"
+    sizes: str = "materialise"
     owner: str = ""
 
     @classmethod
@@ -105,6 +105,6 @@ class View:
             etl=data.get("etl") or "",
             args=data.get("args"),
             ext=data.get("ext") or {},
-            sizes=data.get("sizes", "source"),
+            sizes=data["sizes"],
             owner=data.get("owner") or "",
         )

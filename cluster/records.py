@@ -79,7 +79,7 @@ class ViewRecord:
     pipeline: tuple[str, ...]
     args: tuple[Any, ...] = ()
     extensions: tuple[tuple[str, str], ...] = ()
-    sizes: Sizes = "source"
+    sizes: Sizes = "materialise"
     owner: str = ""
     created_ns: int = 0
 

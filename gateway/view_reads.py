@@ -6,6 +6,7 @@ Who may read is not judged here. Callers judge the source first: `source` makes 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -19,11 +20,13 @@ from transom.s3compat.errors import CATALOGUE, ERROR_HEADER, S3Error, from_targe
 from transom.s3compat.reply import Reply
 from transom.target.answer import Ask
 from transom.target.errors import EtlSkipped, NoSuchKey, TargetError
+from transom.target.etl.outputs import not_ready
 from transom.target.etl.plan import Plan
 from transom.target.service import Described, Target
 from transom.target.store.base import Listing, ObjectInfo, ObjectReader, Store
 
 _SIZES_AT_ONCE = 8
+_PAGE_S = 2.0  # the least patient client waits about 3 s for a first byte
 _BUSY_PAUSE_S = 0.1
 
 
@@ -80,19 +83,25 @@ class ViewReads:
     ) -> Listing:
         """A page of listed keys with their results' ETags, sizes by the view's policy.
 
-        Nothing is made of a source that `admits` says no to. What is made for a page has one wait budget in all: past
-        it SlowDown is raised, the work goes on, and a retry finds it done.
+        Nothing is made of a source that `admits` says no to. With `materialise` a page ends, and says that it goes on,
+        before the first key whose size takes too long; if that is the first of all, SlowDown is raised. The work goes
+        on either way, and whoever asks again joins it.
         """
         plan = self._plan()
         entries, next_after = await self._sources(Window(prefix, delimiter, after, limit))
-        lines = [self._line(plan, entry.shown, entry.source) for entry in entries if entry.source is not None]
+        lines = {entry.shown: self._line(plan, entry.shown, entry.source) for entry in entries if entry.source}
         if self.view.sizes == "materialise":
-            missing = [line for line in lines if not line.exact and not line.left_out and admits(line.source)]
-            await self._make_all(plan, missing)
-        shown = [line for line in lines if not line.left_out]
-        prefixes = [entry.shown for entry in entries if entry.source is None]
+            late = [line for line in lines.values() if not line.exact and not line.left_out and admits(line.source)]
+            await self._make_all(plan, late)
+        names = sorted((entry.shown for entry in entries), key=str.encode)
+        ready = list(itertools.takewhile(lambda name: name not in lines or not lines[name].late, names))
+        if len(ready) < len(names):
+            if not ready:
+                raise not_ready()
+            next_after = ready[-1]
+        shown = [lines[name] for name in ready if name in lines and not lines[name].left_out]
         sizes = "" if all(line.exact for line in shown) else "source"
-        return Listing([line.info for line in shown], prefixes, next_after, sizes)
+        return Listing([line.info for line in shown], [name for name in ready if name not in lines], next_after, sizes)
 
     def _line(self, plan: Plan, key: str, source: ObjectInfo) -> _Line:
         """What is known without a run."""
@@ -106,16 +115,25 @@ class ViewReads:
         return _Line(source, replace(info, size=described.size), exact=True)
 
     async def _make_all(self, plan: Plan, lines: Sequence[_Line]) -> None:
+        """Find the true sizes of as many as can be had soon, of the first in any case within the wait budget."""
+        if not lines:
+            return
         places = asyncio.Semaphore(_SIZES_AT_ONCE)
+        tasks = []
+        for line in lines:
+            line.late = True
+            tasks.append(asyncio.ensure_future(self._make(plan, line, places)))
         try:
-            async with asyncio.timeout(self.target.limits.wait_s), asyncio.TaskGroup() as group:
-                for line in lines:
-                    group.create_task(self._make(plan, line, places))
-        except TimeoutError:
-            message = "Not all sizes of the listing are known yet; the work goes on. Ask again to join it."
-            raise S3Error("SlowDown", message, headers={"Retry-After": "1"}) from None
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+            await asyncio.wait(tasks, timeout=_PAGE_S)
+            if lines[0].late:
+                await asyncio.wait(tasks[:1], timeout=max(0.0, self.target.limits.wait_s - _PAGE_S))
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for each in ended:
+            if isinstance(each, Exception):
+                raise each
 
     async def _make(self, plan: Plan, line: _Line, places: asyncio.Semaphore) -> None:
         """Find the true size by making the result. Where it can't be made the line stays: the GET says why."""
@@ -124,16 +142,17 @@ class ViewReads:
                 try:
                     size, etag = await self._made(plan, line.source)
                 except EtlSkipped:
-                    line.left_out = True
+                    line.left_out, line.late = True, False
                     return
                 except (S3Error, TargetError) as failure:
                     error = from_target(failure)
                 else:
-                    line.info, line.exact = replace(line.info, size=size, etag=etag), True
+                    line.info, line.exact, line.late = replace(line.info, size=size, etag=etag), True, False
                     return
                 if error.code == "ServiceUnavailable":
                     raise error
                 if error.code != "SlowDown":
+                    line.late = False
                     return
                 await asyncio.sleep(_BUSY_PAUSE_S)  # merely late or busy: never shown with the source's size
 
@@ -179,12 +198,16 @@ class ViewReads:
 
 @dataclass(slots=True)
 class _Line:
-    """A listed object; `exact` tells that its size is the result's, `left_out` that it isn't to be shown."""
+    """A listed object; `exact` tells that its size is the result's, `left_out` that it isn't to be shown.
+
+    `late` is one whose size is being found out.
+    """
 
     source: ObjectInfo
     info: ObjectInfo
     exact: bool = False
     left_out: bool = False
+    late: bool = False
 
 
 class _ViewReader(ObjectReader):

@@ -40,7 +40,7 @@ class View:
     pipeline: tuple[str, ...]
     args_json: str | None = None
     renaming: Renaming = _KEYS_AS_STORED
-    sizes: str = "source"
+    sizes: str = "materialise"
 
 
 def implicit_name(bucket: str, via: str) -> str:

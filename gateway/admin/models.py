@@ -46,7 +46,9 @@ class ViewBody(_Body):
     etl: str = Field(description="The pipeline: one ETL or several, 'a>>b'")
     args: Any = Field(default=None, description="One ETL: its arguments. A pipeline: a list, one element a stage")
     ext: dict[str, str] = Field(default_factory=dict, description="Extensions to rename: {'jpg': 'webp'}")
-    sizes: Literal["source", "materialise"] = Field(default="source", description="What LIST shows for unmade results")
+    sizes: Literal["source", "materialise"] = Field(
+        default="materialise", description="What LIST shows for unmade results: true sizes, or the sources'"
+    )
 
 
 class ViewShown(BaseModel):

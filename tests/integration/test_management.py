@@ -30,7 +30,8 @@ def cli(server: RunningServer) -> Cli:
 
     def run(*args: str, status: int = 0, **env: str) -> subprocess.CompletedProcess[bytes]:
         keys = {"TRANSOM_ACCESS_KEY": ACCESS, "TRANSOM_SECRET_KEY": SECRET, "TRANSOM_ENDPOINT": server.endpoint}
-        path = {"PATH": str(Path(sys.executable).parent), "HOME": "/nonexistent"}
+        # botocore would ask again, and wait longer each time, for what fails here on purpose
+        path = {"PATH": str(Path(sys.executable).parent), "HOME": "/nonexistent", "AWS_MAX_ATTEMPTS": "1"}
         ended = subprocess.run(
             ["transom", *args], env={**path, **keys, **env}, capture_output=True, timeout=60, check=False
         )

@@ -87,11 +87,11 @@ def test_view_commands_reach_the_server(server: StandIn) -> None:
         "etl": "a>>b",
         "args": [None, 1],
         "ext": {"jpg": "webp"},
-        "sizes": "source",
+        "sizes": "materialise",
         "owner": "root",
     }
-    run("view", "create", "exact", "--of", "photos", "--etl", "a", "--sizes", "materialise")
-    assert server.views["exact"]["sizes"] == "materialise"
+    run("view", "create", "exact", "--of", "photos", "--etl", "a", "--sizes", "source")
+    assert server.views["exact"]["sizes"] == "source"
     assert "thumbs" in run("view", "show").stdout
     assert json.loads(run("view", "show", "thumbs", "--json").stdout)["ext"] == {"jpg": "webp"}
     assert len(json.loads(run("view", "show", "--json").stdout)) == 2
