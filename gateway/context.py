@@ -80,7 +80,7 @@ def _no_view(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class GatewayContext:
-    """The gateway's parts, built once by `transom.gateway.build` and handed down.
+    """The gateway's parts, built once by `transom.gateway.process.build` and handed down.
 
     `view_of` gives the view that a bucket's name stands for, None for a plain bucket; only read-only ones are views.
     """

@@ -111,7 +111,7 @@ class RelayedTransforms:
     async def _relay(self, ask: Ask, call: Call | None) -> Reply:
         give_up = time.monotonic() + _ATTEMPTS_FOR_S
         while True:
-            response = await self._unless_left(ask, self.fetch(ask, call, _asked_headers(ask, call)))
+            response = await self._unless_left(ask, self.fetch(ask, call, _asked_headers(ask)))
             status, headers, length = response.status, _answered_headers(response), response.content_length
             if ask.method == "HEAD" or status == HTTPStatus.NOT_MODIFIED or length == 0:
                 response.release()
@@ -148,11 +148,11 @@ class RelayedTransforms:
                 except (aiohttp.ClientConnectionError, OSError) as error:
                     _log.warning("target unreachable", target=node.id, reason=str(error))
                     self.health.mark_dead(node.id)
-                    continue
-                self.health.mark_alive(node.id)
-                return response
-                if time.monotonic() > give_up:
-                    break
+                    if time.monotonic() > give_up:
+                        break
+                else:
+                    self.health.mark_alive(node.id)
+                    return response
             if time.monotonic() > give_up:
                 raise _no_answer()
             await asyncio.sleep(_RETRY_PAUSE_S)
@@ -244,7 +244,7 @@ class _RelayedBody:
         start = self._first + self._sent
         end = "" if self._last is None else str(self._last)
         _log.warning("resuming", key=self._ask.key, at=start, reason=str(error))
-        headers = {**_asked_headers(self._ask, self._call), "range": f"bytes={start}-{end}", "if-match": self._etag}
+        headers = {**_asked_headers(self._ask), "range": f"bytes={start}-{end}", "if-match": self._etag}
         for name in ("if-none-match", "if-modified-since", "if-range", PART_NUMBER):
             headers.pop(name, None)
         response = await self._relay.fetch(self._ask, self._call, headers)
@@ -271,9 +271,8 @@ def _span(response: aiohttp.ClientResponse) -> tuple[int, int | None]:
     return 0, None
 
 
-def _asked_headers(ask: Ask, call: Call | None) -> dict[str, str]:
+def _asked_headers(ask: Ask) -> dict[str, str]:
     headers = {name: value for name, value in ask.headers.items() if name in _TO_TARGET}
-    headers[REQUEST_ID] = call.request_id if call else ""
     if ask.part_number is not None:
         headers[PART_NUMBER] = str(ask.part_number)
     if ask.checksums:

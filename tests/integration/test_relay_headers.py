@@ -57,7 +57,6 @@ def test_no_credential_reaches_a_target(start_server: Callable[..., RunningServe
         assert seen[0].keys() - {"path", "host", "accept", "accept-encoding", "user-agent"} == {
             "range",
             "if-match",
-            "x-amz-request-id",
         }
         url = server.endpoint + "/leaks/key?etl=md5"
         signature = ["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", f"{ACCESS}:{SECRET}"]
