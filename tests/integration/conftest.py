@@ -18,6 +18,7 @@ _numbers = itertools.count(1)
 # A second key of the first owner's, no admin's; and one of somebody else's.
 SAME_OWNER = ("SAMEOWNERKEY", "same-owner-secret-0123")
 OTHER_OWNER = ("OTHEROWNERKEY", "other-owner-secret-0123")
+ON_WIRE = ("test_contract_late_failure", "test_contract_ranges", "test_contract_http2", "test_contract_identity")
 MIB = 1024 * 1024
 WAIT_S = 2.0
 MAX_OUTPUT = 6 * MIB
@@ -111,3 +112,11 @@ def new_bucket(wire: Wire) -> str:
     bucket = f"bucket-{next(_numbers)}"
     wire.put(f"/{bucket}")
     return bucket
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the soak what an embedded Hypercorn shares with the two other ways: its wire and bodies stay."""
+    for item in items:
+        if "hypercorn" in item.name and item.path.name.startswith("test_contract_") and item.path.stem not in ON_WIRE:
+            item.add_marker(pytest.mark.soak)

@@ -43,7 +43,7 @@ def fill(server: RunningServer) -> Matrix:
     with matrix.admin() as admin:
         for case in EVERY:
             admin.init_etl(case.etl, plugin=case.plugin, args=dict(case.args))
-            admin.create_view(case.view, SOURCE, case.etl)
+            admin.create_view(case.view, SOURCE, case.etl, sizes="source")
             admin.create_view(case.exact_view, SOURCE, case.etl, sizes="materialise")
     return matrix
 
