@@ -78,7 +78,12 @@ def _sockets() -> list[list[str]]:
 
 
 def _holds(pid: int, what: str) -> bool:
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
+    """Whether the process has that file open; one that has just ended holds nothing."""
+    try:
+        descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return False
+    for fd in descriptors:
         try:
             if str(fd.readlink()) == what:
                 return True
