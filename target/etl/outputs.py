@@ -10,8 +10,9 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 
-from transom.target.errors import SlowDown, SourceChanged, TargetError
+from transom.target.errors import SlowDown, TargetError
 from transom.target.etl.watch import AbandonedError, Watch
+from transom.target.store.files import TURN, OpenFile, whole
 
 MIB = 1024 * 1024
 HEAD_SIZE = MIB  # an output that ends within it goes out with its length
@@ -25,35 +26,33 @@ class OpenResult:
     """A finished result opened for reading; it stays readable when the cache evicts it. Close it."""
 
     def __init__(self, fd: int, size: int, content_type: str) -> None:
-        self._fd = fd
+        self._file = OpenFile(fd)
         self.size = size
         self.content_type = content_type
 
     def read(self, start: int, stop: int) -> bytes:
         """Read [start, stop) at once; raises SourceChanged rather than return less."""
-        data = os.pread(self._fd, stop - start, start)
-        if len(data) != stop - start:
-            raise SourceChanged("a cached result ended before its size")
-        return data
+        return whole(self._file.read(stop - start, start), stop - start, "A cached result")
 
     async def chunks(self, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Yield [start, stop) and close."""
+        """Yield [start, stop) and close. What the page cache holds needs no thread."""
+        turn = 0
         try:
             while start < stop:
                 end = min(start + _CHUNK, stop)
-                yield await asyncio.to_thread(self.read, start, end)
-                start = end
+                data = self._file.read_cached(end - start, start)
+                if data is None:
+                    data = await asyncio.to_thread(self.read, start, end)
+                elif (turn := turn + 1) % TURN == 0:
+                    await asyncio.sleep(0)  # a client that never waits must not hold the event loop
+                yield data
+                start += len(data)
         finally:
             self.close()
 
     def close(self) -> None:
-        """Let go of the file; safe to call twice."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __del__(self) -> None:
-        self.close()  # a body that was never begun has no other chance
+        """Let go of the file; safe to call twice. A body that was never begun is closed with its last reference."""
+        self._file.close()
 
 
 class CachedRun:
