@@ -52,7 +52,7 @@ CATALOG, CLUSTER_MAP, SECRET, STORE = "catalog.sqlite", "cluster.json", "redirec
 _PR_SET_PDEATHSIG = 1
 _BACKLOG = 1024
 _GC_THRESHOLD = 20_000
-_SWITCH_S = 0.0005  # a run's thread and the event loop hand over every chunk: Python's 5 ms is longer than that takes
+_SWITCH_S = 0.002  # a run's thread and the event loop hand over every chunk: Python's 5 ms is long for that
 
 
 @dataclass(frozen=True, slots=True)
