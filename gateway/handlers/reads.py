@@ -188,5 +188,8 @@ def _span_checksums(info: ObjectInfo, span: Span, *, asked: bool) -> list[tuple[
 async def _read_whole(reader: ObjectReader, span: Span) -> bytes:
     if span.start == span.stop:
         return b""
+    data = reader.at_once(span.start, span.stop)
+    if data is not None:
+        return data
     pieces = [chunk async for chunk in reader.chunks(span.start, span.stop)]
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -146,6 +146,10 @@ class ObjectReader(ABC):
         Raises SourceChanged if the bytes can no longer be those that `info` describes.
         """
 
+    def at_once(self, start: int, stop: int) -> bytes | None:  # noqa: ARG002
+        """Return the bytes [start, stop), not empty, if that needs no waiting for a disk; else None: use `chunks`."""
+        return None
+
     @abstractmethod
     def chunks(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes [start, stop) in chunks, never blocking the event loop on a cold disk.

@@ -19,6 +19,7 @@ KIB = 1024
 MIB = 1024 * KIB
 FIRST_CHUNK = 256 * KIB
 NEXT_CHUNK = MIB
+_COPIED = 16 * KIB  # up to here a copy costs less than two more system calls
 TURN = 8  # chunks from the page cache between two turns of the event loop
 
 
@@ -65,12 +66,16 @@ class OpenFile:
     def read_cached(self, length: int, offset: int) -> bytes | None:
         """Read up to `length` bytes that are in memory already; None when they aren't, or none can tell.
 
-        Only the first and the last byte are asked without waiting: reading all that way would cost a copy more.
+        Of a large piece only the first and the last byte are asked without waiting: reading all that way would cost
+        a copy more.
         """
         if not self._nowait or not length:
             return None
         fd = self._enter()
         try:
+            if length <= _COPIED:
+                buffer = bytearray(length)
+                return bytes(memoryview(buffer)[: os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)]) or None
             for at in (offset, offset + length - 1):
                 if not os.preadv(fd, [bytearray(1)], at, os.RWF_NOWAIT):
                     return None
@@ -124,6 +129,11 @@ class FileReader(ObjectReader):
     @abstractmethod
     def _read_ahead(self, offset: int, length: int) -> bytes:
         """Read all of the bytes at `offset`, waiting for the disk; raises SourceChanged when they are short."""
+
+    def at_once(self, start: int, stop: int) -> bytes | None:
+        """See ObjectReader."""
+        data = self._read_cached(start, stop - start)
+        return data if data is not None and len(data) == stop - start else None
 
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes [start, stop): as few as come at once first, then larger chunks."""
