@@ -17,12 +17,31 @@ WAYS = {
 }
 
 
+@pytest.fixture(scope="session")
+def kept_servers() -> Iterator[Callable[[str, Callable[[], RunningServer]], RunningServer]]:
+    """Servers by name, each started when first asked for and kept to the end: pytest itself would stop one way of
+    running when it comes to the next, and start it again for every file."""
+    started: dict[str, RunningServer] = {}
+
+    def kept(name: str, make: Callable[[], RunningServer]) -> RunningServer:
+        if name not in started:
+            started[name] = make().start()
+        return started[name]
+
+    yield kept
+    statuses = {name: running.stop() for name, running in started.items()}
+    assert not any(statuses.values()), {name: "".join(started[name].log) for name in statuses if statuses[name]}
+
+
 @pytest.fixture(scope="session", params=WAYS)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A running server, once for each way of running it."""
-    running = RunningServer(tmp_path_factory.mktemp(request.param), WAYS[request.param]).start()
-    yield running
-    assert running.stop() == 0, "".join(running.log)
+def server(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    kept_servers: Callable[[str, Callable[[], RunningServer]], RunningServer],
+) -> RunningServer:
+    """A running server, one for each way of running it."""
+    way = request.param
+    return kept_servers(way, lambda: RunningServer(tmp_path_factory.mktemp(way), WAYS[way]))
 
 
 @pytest.fixture

@@ -64,14 +64,20 @@ def admin(server: RunningServer) -> Iterator[AdminClient]:
 
 
 @pytest.fixture(scope="session", params=["embedded", "targets"])
-def tight_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def tight_server(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    kept_servers: Callable[[str, Callable[[], RunningServer]], RunningServer],
+) -> RunningServer:
     """A server with a short wait budget, a queue of one, a small result cache and three keys."""
-    folder = tmp_path_factory.mktemp("tight-" + request.param)
-    config = folder / "transom.toml"
-    config.write_text(TIGHT)
-    running = RunningServer(folder / "data", (*WAYS[request.param], "--config", str(config))).start()
-    yield running
-    assert running.stop() == 0, "".join(running.log)
+
+    def make() -> RunningServer:
+        folder = tmp_path_factory.mktemp("tight-" + request.param)
+        config = folder / "transom.toml"
+        config.write_text(TIGHT)
+        return RunningServer(folder / "data", (*WAYS[request.param], "--config", str(config)))
+
+    return kept_servers("tight-" + request.param, make)
 
 
 @pytest.fixture
