@@ -69,13 +69,16 @@ def _check_declarations(transformer: Transformer) -> None:
     name = transformer.name
     if not isinstance(transformer.version, str) or not transformer.version:
         raise LoadError(f"transformer '{name}': version must be a non-empty string, not {transformer.version!r}")
-    for flag in ("deterministic", "releases_gil"):
+    for flag in ("deterministic", "releases_gil", "isolated"):
         if not isinstance(getattr(transformer, flag), bool):
             raise LoadError(f"transformer '{name}': {flag} must be True or False")
+    limit = transformer.memory_limit
+    if limit is not None and not (isinstance(limit, int) and limit > 0):
+        raise LoadError(f"transformer '{name}': memory_limit must be a number of bytes, not {limit!r}")
     extension = transformer.extension
     if extension is not None and not (isinstance(extension, str) and _EXTENSION.fullmatch(extension)):
         raise LoadError(f"transformer '{name}': extension must be like 'jpg', without a dot, not {extension!r}")
-    for method in ("content_type", "output_extension", "output_size"):
+    for method in ("content_type", "output_extension", "output_key", "output_size", "uses"):
         if inspect.iscoroutinefunction(getattr(transformer, method)):
             raise LoadError(f"transformer '{name}': {method} must not be async: it is asked before any run")
 

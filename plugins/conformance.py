@@ -11,7 +11,8 @@ It needs pytest, which Transom itself doesn't.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from pydantic import BaseModel
 
 from transom.plugins.args import canonical, has_defaults, parse_args, schema
 from transom.plugins.checks import check_transformer
-from transom.plugins.contract import Context, Reject, Skip, Transformer
+from transom.plugins.contract import Context, Installed, Reject, Skip, Transformer
 from transom.plugins.errors import ArgsError
 from transom.plugins.shapes import stream
+
+ContextOf = Callable[[bytes | None], Context]
 
 _NOT_TEXT = bytes(range(256)) * 5
 _LINES = b"".join(b"line %d of a text\n" % number for number in range(200))
@@ -50,6 +53,21 @@ class TransformerConformance:
         """Return the Content-Type of the inputs."""
         return "binary/octet-stream"
 
+    @pytest.fixture
+    def installed(self) -> Installed | None:
+        """Return what the transformer may look up, for one that runs others; by default nothing."""
+        return None
+
+    @pytest.fixture
+    def context_of(
+        self, transformer: Transformer, args: BaseModel, content_type: str, installed: Installed | None, tmp_path: Path
+    ) -> ContextOf:
+        """Make the context that goes with an input; None is one of unknown size."""
+        base = Context("bucket", "folder/key", transformer.name, content_type, args=args, scratch=tmp_path)
+        if installed is not None:
+            base = replace(base, transformers=installed)
+        return lambda data: replace(base, size=None if data is None else len(data))
+
     def test_it_keeps_the_contract(self, transformer: Transformer) -> None:
         """Its name, shape, declarations and schema pass the checks made at start."""
         assert check_transformer(transformer) is transformer
@@ -73,13 +91,13 @@ class TransformerConformance:
             parse_args(transformer, {"no_such_argument": 1})
 
     def test_the_same_input_gives_the_same_output(
-        self, transformer: Transformer, args: BaseModel, inputs: Sequence[bytes], content_type: str, tmp_path: Path
+        self, transformer: Transformer, context_of: ContextOf, inputs: Sequence[bytes], tmp_path: Path
     ) -> None:
         """Unless it says that it is not deterministic."""
         if not transformer.deterministic:
             pytest.skip("it says that it is not deterministic")
         for data in inputs:
-            context = _context(transformer, args, data, content_type)
+            context = context_of(data)
             first = _outcome(transformer, [data], context, tmp_path)
             assert _outcome(transformer, [data], context, tmp_path) == first
 
@@ -87,9 +105,8 @@ class TransformerConformance:
     def test_the_output_does_not_depend_on_how_the_input_is_cut(
         self,
         transformer: Transformer,
-        args: BaseModel,
+        context_of: ContextOf,
         inputs: Sequence[bytes],
-        content_type: str,
         tmp_path: Path,
         chunk_size: int,
     ) -> None:
@@ -97,13 +114,13 @@ class TransformerConformance:
         if not transformer.deterministic:
             pytest.skip("it says that it is not deterministic")
         for data in inputs:
-            context = _context(transformer, args, data, content_type)
+            context = context_of(data)
             cut = [data[start : start + chunk_size] for start in range(0, len(data), chunk_size)]
             whole = _outcome(transformer, [data], context, tmp_path)
             assert _outcome(transformer, [b"", *cut, b""], context, tmp_path) == whole
 
     def test_a_file_on_disk_gives_what_its_chunks_give(
-        self, transformer: Transformer, args: BaseModel, inputs: Sequence[bytes], content_type: str, tmp_path: Path
+        self, transformer: Transformer, context_of: ContextOf, inputs: Sequence[bytes], tmp_path: Path
     ) -> None:
         """And the file is left as it was."""
         if not transformer.deterministic:
@@ -111,17 +128,17 @@ class TransformerConformance:
         for data in inputs:
             path = tmp_path / "object"
             path.write_bytes(data)
-            context = _context(transformer, args, data, content_type)
+            context = context_of(data)
             from_file = _outcome(transformer, [data], context, tmp_path, path=path)
             assert from_file == _outcome(transformer, [data], context, tmp_path)
             assert path.read_bytes() == data
 
     def test_what_it_says_of_the_output_is_true(
-        self, transformer: Transformer, args: BaseModel, inputs: Sequence[bytes], content_type: str, tmp_path: Path
+        self, transformer: Transformer, context_of: ContextOf, inputs: Sequence[bytes], tmp_path: Path
     ) -> None:
         """Content type, extension and size are known ahead or not given."""
         for data in inputs:
-            context = _context(transformer, args, data, content_type)
+            context = context_of(data)
             assert "/" in transformer.content_type(context)
             assert not (transformer.output_extension(context) or "").startswith(".")
             promised = transformer.output_size(context)
@@ -130,24 +147,23 @@ class TransformerConformance:
                 assert len(outcome) == promised
 
     def test_a_size_not_known_ahead_is_coped_with(
-        self, transformer: Transformer, args: BaseModel, inputs: Sequence[bytes], content_type: str, tmp_path: Path
+        self, transformer: Transformer, context_of: ContextOf, inputs: Sequence[bytes], tmp_path: Path
     ) -> None:
         """In a pipeline the input is another ETL's stream, of no size known."""
         for data in inputs:
-            known = _context(transformer, args, data, content_type)
-            unknown = _context(transformer, args, None, content_type)
+            known, unknown = context_of(data), context_of(None)
             transformer.output_size(unknown)
             outcome = _outcome(transformer, [data], unknown, tmp_path)
             if transformer.deterministic:
                 assert outcome == _outcome(transformer, [data], known, tmp_path)
 
     def test_it_can_be_left_in_the_middle(
-        self, transformer: Transformer, args: BaseModel, inputs: Sequence[bytes], content_type: str, tmp_path: Path
+        self, transformer: Transformer, context_of: ContextOf, inputs: Sequence[bytes], tmp_path: Path
     ) -> None:
         """A client that goes away leaves no file behind."""
         before = sorted(tmp_path.iterdir())
         for data in inputs:
-            context = _context(transformer, args, data, content_type)
+            context = context_of(data)
             running = stream(transformer, [data[:1], data[1:]], context, scratch=tmp_path)
             try:
                 next(running, None)
@@ -156,13 +172,6 @@ class TransformerConformance:
             finally:
                 running.close()
             assert sorted(tmp_path.iterdir()) == before
-
-
-def _context(transformer: Transformer, args: BaseModel, data: bytes | None, content_type: str) -> Context:
-    size = None if data is None else len(data)
-    return Context(
-        bucket="bucket", key="folder/key", etl=transformer.name, content_type=content_type, size=size, args=args
-    )
 
 
 def _outcome(

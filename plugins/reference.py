@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from transom.plugins.args import allowed, schema
+from transom.plugins.builtin import every_transformer
 from transom.plugins.checks import Shape, shapes_of
 from transom.plugins.contract import Transformer
-from transom.plugins.manager import load
 
 _SHAPE_WORDS = {Shape.BYTES: "whole in memory", Shape.STREAM: "streamed", Shape.FILE: "through a file"}
 
@@ -45,4 +45,4 @@ def _section(transformer: Transformer) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(render(load(entry_points=False).values()))
+    sys.stdout.write(render(sorted(every_transformer(), key=lambda each: each.name)))

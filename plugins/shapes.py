@@ -70,6 +70,10 @@ def _run_stream(
     transformer: Transformer, chunks: Iterable[bytes], context: Context, loop: _PrivateLoop
 ) -> Iterator[bytes]:
     given: object = transformer.transform_stream(_BothWays(chunks) if _is_async(transformer) else chunks, context)
+    return _yielded(transformer, given, loop)
+
+
+def _yielded(transformer: Transformer, given: object, loop: _PrivateLoop) -> Iterator[bytes]:
     with loop.iterated(given, transformer.name) as pieces:
         for piece in pieces:
             whole = piece if type(piece) is bytes else _as_bytes(transformer, piece)
@@ -87,9 +91,14 @@ def _run_file(
 ) -> Iterator[bytes]:
     source = _source_file(folder, chunks, context, path)
     result: object = loop.value(transformer.transform_file(source, context))
-    if not isinstance(result, Path):
-        yield from _pieces(_as_bytes(transformer, result))
-        return
+    if isinstance(result, Path):
+        return _file_pieces(transformer, result, source, folder)
+    if isinstance(result, Iterator | AsyncIterator):
+        return _yielded(transformer, result, loop)
+    return _pieces(_as_bytes(transformer, result))
+
+
+def _file_pieces(transformer: Transformer, result: Path, source: Path, folder: Path) -> Iterator[bytes]:
     inside = result == source or result.resolve().is_relative_to(folder.resolve())
     if not inside and result.resolve() != source.resolve():
         raise ContractError(f"ETL '{transformer.name}' returned a file outside of its input's folder")

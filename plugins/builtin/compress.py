@@ -6,7 +6,7 @@ import bz2
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,6 +25,7 @@ _GZIP_WBITS = 16 + zlib.MAX_WBITS
 _ZSTD_WINDOW_LOG_MAX = 27  # 128 MiB, what the zstd tool itself accepts unasked
 
 Algorithm = Literal["gzip", "bz2", "zstd"]
+_ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 _CONTENT_TYPES: dict[str, str] = {"gzip": "application/gzip", "bz2": "application/x-bzip2", "zstd": "application/zstd"}
 _EXTENSIONS: dict[str, str] = {"gzip": "gz", "bz2": "bz2", "zstd": "zst"}
 _MAGIC: dict[str, bytes] = {"gzip": b"\x1f\x8b", "bz2": b"BZh", "zstd": b"\x28\xb5\x2f\xfd"}
@@ -74,10 +75,15 @@ class Compress(Transformer):
 
     def transform_stream(self, chunks: Iterable[bytes], context: Context) -> Iterator[bytes]:
         """Compress chunk by chunk into one member or frame."""
-        compressor = _compressor(context.args)
-        for chunk in chunks:
-            yield compressor.compress(chunk)
-        yield compressor.flush()
+        return compressed(chunks, context.args)
+
+
+def compressed(chunks: Iterable[bytes], args: CompressArgs) -> Iterator[bytes]:
+    """Yield `chunks` compressed into one member or frame."""
+    compressor = _compressor(args)
+    for chunk in chunks:
+        yield compressor.compress(chunk)
+    yield compressor.flush()
 
 
 def _compressor(args: CompressArgs) -> _Compressor:
@@ -120,10 +126,22 @@ class Decompress(Transformer):
 
     def transform_stream(self, chunks: Iterable[bytes], context: Context) -> Iterator[bytes]:
         """Decompress chunk by chunk, within the bounds. Raises Reject for bad or cut-short input."""
-        decoding = _Decoding(context.args)
-        for chunk in chunks:
-            yield from decoding.feed(chunk)
-        decoding.end()
+        return decompressed(chunks, context.args)
+
+
+def decompressed(chunks: Iterable[bytes], args: DecompressArgs) -> Iterator[bytes]:
+    """Yield `chunks` decompressed, within the bounds. Raises Reject for bad or cut-short input."""
+    decoding = _Decoding(args)
+    for chunk in chunks:
+        yield from decoding.feed(chunk)
+    decoding.end()
+
+
+def algorithm_of(head: bytes) -> Algorithm | None:
+    """Name what the first bytes (four are enough) say that data is compressed with, None for nothing known."""
+    return next(
+        (algorithm for algorithm in _ALGORITHMS if len(head) >= _MAGIC_LENGTH and _starts(algorithm, head)), None
+    )
 
 
 class _Decoder(Protocol):
@@ -262,7 +280,7 @@ def _starts(algorithm: str, data: bytes) -> bool:
 
 
 def _recognised(data: bytes) -> str:
-    for algorithm in _MAGIC:
-        if _starts(algorithm, data):
-            return algorithm
-    raise Reject("the object is not gzip, bz2 or zstd")
+    algorithm = algorithm_of(data)
+    if algorithm is None:
+        raise Reject("the object is not gzip, bz2 or zstd")
+    return algorithm

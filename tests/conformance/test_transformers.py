@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import tarfile
 from collections.abc import Sequence
 
 import pytest
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from transom.plugins import Transformer, manager
 from transom.plugins.args import parse_args
 from transom.plugins.conformance import TransformerConformance
+from transom.plugins.contract import Installed
 
 FOUND = manager.load(entry_points=False)
 CASES: list[tuple[str, object]] = [
@@ -24,6 +26,15 @@ CASES: list[tuple[str, object]] = [
     ("compress", {"algorithm": "zstd", "level": 9}),
     ("decompress", "bz2"),
     ("image", {"width": 8, "height": 8, "fit": "contain", "format": "jpeg"}),
+    ("faces", "json"),
+    ("faces", "crop"),
+    ("tar", "0001.txt"),
+    ("tar", {"list": "members"}),
+    ("tar", {"list": "records", "limit": 1}),
+    ("tar", {"apply": "upper", "match": "txt", "drop": "cls"}),
+    ("tar2tf", {"types": {"cls": "bytes", "txt": "json"}, "rename": {"label": "cls"}}),
+    ("redact", {"regex": [r"line \d+"], "mode": "mask"}),
+    ("rename", {"pattern": "key", "replacement": "lock", "extension": "txt"}),
     ("text", {"grep": "1", "tail": 5, "every": 2}),
     ("text", {"encoding": "latin-1", "to": "utf-16", "fraction": 0.5}),
 ]
@@ -35,6 +46,16 @@ def png() -> bytes:
     return output.getvalue()
 
 
+def shard() -> bytes:
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w") as archive:
+        for name, data in (("0001.txt", b"1"), ("0001.cls", b"7"), ("0002.txt", b'{"a": [1.5]}'), ("0002.cls", b"8")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return output.getvalue()
+
+
 INPUTS = [
     b"",
     b"x",
@@ -43,6 +64,8 @@ INPUTS = [
     gzip.compress(b"packed" * 100, mtime=0),
     bz2.compress(b"packed" * 100),
     png(),
+    shard(),
+    gzip.compress(shard(), mtime=0),
 ]
 
 
@@ -59,3 +82,7 @@ class TestBuiltin(TransformerConformance):
     @pytest.fixture
     def inputs(self) -> Sequence[bytes]:
         return INPUTS
+
+    @pytest.fixture
+    def installed(self) -> Installed:
+        return FOUND

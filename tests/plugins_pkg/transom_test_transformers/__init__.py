@@ -16,5 +16,5 @@ def transom_transformers() -> Iterator[Transformer]:
     """Yield all of them."""
     yield from (faults.Fail(), faults.FailLate(), faults.Crash(), faults.SkipIt(), faults.RejectIt())
     yield from (outputs.Random(), outputs.Grow(), outputs.Empty(), outputs.Double())
-    yield from (probes.Count(), probes.Tap(), probes.Tell(), probes.Needs())
+    yield from (probes.Count(), probes.Tap(), probes.Tell(), probes.Needs(), probes.Probe(), probes.Whereabouts())
     yield from (timing.Sleep(), timing.SlowStart(), timing.Busy(), timing.LoopForever())

@@ -7,10 +7,12 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from transom.plugins import Context, Transformer
+from transom.plugins import Context, Reject, Skip, Transformer
+from transom_test_transformers.probe_worker import Rejected, Skipped, Task, act
 
 _PIECE_SIZE = 64 * 1024
 _POLL_S = 0.005
@@ -89,6 +91,18 @@ class Tell(Transformer):
         return json.dumps({**told, "metadata": dict(context.metadata), "args": context.args.model_dump()}).encode()
 
 
+class Whereabouts(Transformer):
+    """Puts out the id of the process it runs in, which is never the server's."""
+
+    name = "whereabouts"
+    deterministic = False
+    releases_gil = True
+    isolated = True
+
+    def transform(self, data: bytes, context: Context) -> bytes:
+        return str(os.getpid()).encode()
+
+
 class NeedsArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -104,6 +118,30 @@ class Needs(Transformer):
 
     def transform(self, data: bytes, context: Context) -> bytes:
         return (context.args.text * context.args.times).encode()
+
+
+class ProbeArgs(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    word: Any = Field(default=None, json_schema_extra={"first": True})
+
+
+class Probe(Transformer):
+    """Does what its arguments say, as `probe_worker` does in a process of its own."""
+
+    name = "probe"
+    Args = ProbeArgs
+    releases_gil = True
+
+    def transform_stream(self, chunks: Iterable[bytes], context: Context) -> Iterator[bytes]:
+        given = context.args.model_dump(exclude_none=True)
+        args = json.dumps(given, separators=(",", ":"), ensure_ascii=False) if given else ""
+        try:
+            yield from act(Task(args, context.bucket, context.key, context.content_type), chunks)
+        except Rejected as error:
+            raise Reject(str(error)) from None
+        except Skipped as error:
+            raise Skip(str(error)) from None
 
 
 def note(log: str, line: str) -> None:

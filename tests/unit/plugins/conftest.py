@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from transom.plugins.args import parse_args
-from transom.plugins.contract import Context, Transformer
+from transom.plugins.contract import Context, Installed, Transformer
 from transom.plugins.shapes import stream
 
 
@@ -23,6 +24,8 @@ def run(tmp_path: Path) -> Callable[..., bytes]:
         *,
         key: str = "key",
         content_type: str = "binary/octet-stream",
+        installed: Installed | None = None,
+        deadline: float = float("inf"),
     ) -> bytes:
         chunks = [data] if isinstance(data, bytes) else data
         context = Context(
@@ -32,7 +35,11 @@ def run(tmp_path: Path) -> Callable[..., bytes]:
             content_type=content_type,
             size=sum(map(len, chunks)),
             args=parse_args(transformer, args),
+            deadline=deadline,
+            scratch=tmp_path,
         )
+        if installed is not None:
+            context = replace(context, transformers=installed)
         return b"".join(stream(transformer, chunks, context, scratch=tmp_path))
 
     return run

@@ -47,6 +47,15 @@ class FileToBytes(Transformer):
         return path.read_bytes()[::-1] + context.key.encode()
 
 
+class FileToPieces(Transformer):
+    name = "file-pieces"
+
+    def transform_file(self, path: Path, context: Context) -> Iterator[bytes]:
+        yield path.read_bytes()[::-1]
+        yield b""
+        yield context.key.encode()
+
+
 class AsyncBytes(Transformer):
     name = "async-bytes"
 
@@ -86,7 +95,8 @@ class AsyncFile(Transformer):
 
 
 ALL: list[Transformer] = [
-    Bytes(), Stream(), FileToFile(), FileToBytes(), AsyncBytes(), AsyncStream(), CoroutineOfIterator(), AsyncFile(),
+    Bytes(), Stream(), FileToFile(), FileToBytes(), FileToPieces(), AsyncBytes(), AsyncStream(), CoroutineOfIterator(),
+    AsyncFile(),
 ]  # fmt: skip
 CONTEXT = Context(bucket="b", key="k.tar.gz", etl="e")
 
@@ -142,6 +152,16 @@ class Closing:
             yield from self.pieces
         finally:
             self.closed = True
+
+
+def test_closing_the_stream_closes_one_that_yields_from_a_file(tmp_path: Path) -> None:
+    pieces = Closing([b"1", b"2"])
+    running = stream(of_file(pieces), [b"x"], CONTEXT, scratch=tmp_path)
+    assert next(running) == b"1"
+    assert len(list(tmp_path.iterdir())) == 1
+    running.close()
+    assert pieces.closed
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_closing_the_stream_closes_the_transformer_and_its_input(tmp_path: Path) -> None:
