@@ -21,6 +21,7 @@ from rich.text import Text
 
 from transom.bench.data import parse_duration_s, parse_pixels, parse_size
 from transom.bench.mix import Workload, parse_mix, stages
+from transom.bench.objects import KINDS, objects_for, parse_kind
 from transom.bench.report import MIB, tables, to_json
 from transom.bench.run import Bench, BenchError, Progress
 from transom.bench.sign import Credentials, Endpoint
@@ -28,7 +29,6 @@ from transom.bench.worker import Pace
 
 DEFAULT_DURATION_S = 5.0
 DEFAULT_PIXELS = "1600x1200"
-IMAGE_ARGS = '{"width":224,"height":224,"format":"jpeg"}'
 PLAIN_LINE_EVERY_S = 1.0
 PLAIN_WIDTH = 132
 FAILED, USAGE = 1, 2  # exit statuses
@@ -50,7 +50,11 @@ def bench(  # noqa: PLR0917 - each is an option; typer passes them by name
     ] = "",
     mix: Annotated[str, typer.Option(help="get, put, etl, or weights: get=70,put=30.")] = "get",
     etl: Annotated[
-        str, typer.Option(help="ETL or pipeline to GET through: md5, echo, image, 'a>>b'.", show_default=False)
+        str,
+        typer.Option(
+            help="ETL or pipeline to GET through: any built-in transformer, an ETL of yours, 'a>>b'.",
+            show_default=False,
+        ),
     ] = "",
     etl_args: Annotated[str, typer.Option(help="Its arguments, JSON.", show_default=False)] = "",
     does: Annotated[
@@ -62,6 +66,9 @@ def bench(  # noqa: PLR0917 - each is an option; typer passes them by name
     size: Annotated[str, typer.Option(help="Size of an object: 4KiB, 100KiB, 1MiB.")] = "1MiB",
     pixels: Annotated[
         str, typer.Option(help=f"Put JPEG photos of this size ({DEFAULT_PIXELS} for --etl image).", show_default=False)
+    ] = "",
+    kind: Annotated[
+        str, typer.Option(help=f"What to put, by default what the ETL takes: {', '.join(KINDS)}.", show_default=False)
     ] = "",
     objects: Annotated[int, typer.Option(min=1, max=1_000_000, help="Distinct keys.")] = 64,
     concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Requests under way at once.")] = 16,
@@ -79,9 +86,9 @@ def bench(  # noqa: PLR0917 - each is an option; typer passes them by name
     """Load an S3 endpoint with GETs, PUTs and ETL GETs, and report throughput and latency percentiles."""
     if not anonymous and not (access_key and secret_key):
         _fail("no credentials: set TRANSOM_ACCESS_KEY and TRANSOM_SECRET_KEY, or give --anonymous", USAGE)
-    photos = pixels or (DEFAULT_PIXELS if etl and "image" in stages(etl) else "")
-    if not etl_args and etl == "image":
-        etl_args = IMAGE_ARGS
+    objects_taken = objects_for(stages(etl) if etl else [])
+    what = _read(parse_kind, kind) if kind else ("photo" if pixels else objects_taken.kind)
+    photos = (pixels or DEFAULT_PIXELS) if what == "photo" else ""
     run_id = secrets.token_hex(4)
     duration_s = _read(parse_duration_s, duration) if duration else (None if count else DEFAULT_DURATION_S)
     workload = Workload(
@@ -91,9 +98,10 @@ def bench(  # noqa: PLR0917 - each is an option; typer passes them by name
         prefix=f"transom-bench-{run_id}/" if bucket else "",
         mix=_read(lambda text: parse_mix(text, etl), mix),
         etl=etl,
-        etl_args=etl_args,
+        etl_args=etl_args or objects_taken.args,
         does=does,
         size=_read(parse_size, size),
+        kind=what,
         pixels=_read(parse_pixels, photos) if photos else None,
         objects=objects,
         seed=seed,
@@ -147,6 +155,7 @@ def describe(workload: Workload, pace: Pace) -> dict[str, Any]:
         "mix": dict(workload.mix),
         "etl": workload.etl,
         "etl_args": workload.etl_args,
+        "kind": workload.kind,
         "object_bytes": None if workload.pixels else workload.size,
         "pixels": list(workload.pixels) if workload.pixels else None,
         "objects": workload.objects,

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from transom.bench.data import Blob, photo_blobs, random_blobs
+from transom.bench.data import Blob, photo_blobs
+from transom.bench.objects import EXTENSIONS, Kind, blobs
 from transom.bench.sign import Credentials, Endpoint, serialize
 from transom.bench.wire import Expected
 
@@ -64,8 +65,8 @@ def stages(pipeline: str) -> list[str]:
 class Workload:
     """What is asked of whom: everything that defines the requests, the same in every worker process.
 
-    `size` is in bytes and ignored where `pixels` asks for photos. `does` names the stages that the pipeline is known
-    to equal, when its names alone don't tell (verification only).
+    `size` is in bytes and ignored where `pixels` asks for photos; `kind` says what else the objects are. `does` names
+    the stages that the pipeline is known to equal, when its names alone don't tell (verification only).
     """
 
     endpoint: Endpoint
@@ -77,6 +78,7 @@ class Workload:
     etl_args: str = ""
     does: str = ""
     size: int = 4096
+    kind: Kind = "random"
     pixels: tuple[int, int] | None = None
     objects: int = 64
     seed: int = 0
@@ -94,11 +96,11 @@ class Workload:
         """The objects' bytes, by index."""
         if self.pixels:
             return photo_blobs(*self.pixels, self.objects, self.seed)
-        return random_blobs(self.size, self.objects, self.seed)
+        return blobs(self.kind, self.size, self.objects, self.seed)
 
     def path(self, kind: str, index: int) -> str:
         """The path of an object that is read (`r`) or written (`w`)."""
-        return f"/{self.bucket}/{self.prefix}{kind}/{index:06d}"
+        return f"/{self.bucket}/{self.prefix}{kind}/{index:06d}{EXTENSIONS[self.kind]}"
 
     def etl_query(self) -> tuple[tuple[str, str], ...]:
         """The query that asks for the transform."""

@@ -88,8 +88,8 @@ class Bench:
         return bad
 
     def rehearse(self) -> int:
-        """Send each request of the mix once, from this process; return how many answers were wrong, where that can be
-        known. Raises BenchError for one that fails."""
+        """Send each request of the mix once, from this process, as many at a time as will be; return how many answers
+        were wrong, where that can be known. Raises BenchError for one that fails."""
         knows = not (self.workload.etl and set(stages(self.workload.does or self.workload.etl)) - set(BY_HAND))
         blobs = self.workload.blobs()
         wrong = 0
@@ -99,10 +99,12 @@ class Bench:
                 wrong += self.unread(range(self.workload.objects))
             else:
                 requests = reads(self.workload, blobs if knows or op == "get" else None, op=op)
-                wrong += self.send_all(requests)
+                wrong += self.send_all(requests, at_once=self.pace.concurrency)
         return wrong
 
-    def send_all(self, requests: Sequence[Request], *, allowed: tuple[int, ...] = ()) -> int:
+    def send_all(
+        self, requests: Sequence[Request], *, allowed: tuple[int, ...] = (), at_once: int = SETUP_CONCURRENCY
+    ) -> int:
         """Send each once; return how many answers were not the expected. Raises BenchError for the first that fails."""
         problems: list[str] = []
         wrong = 0
@@ -113,13 +115,17 @@ class Bench:
             if not wire.succeeded and (wire.failure or wire.status not in allowed):
                 problems.append(f"{request.method} {request.path}: {error_code(wire)}")
 
-        self._send(requests, observe, problems)
+        self._send(requests, observe, problems, at_once)
         if problems:
             raise BenchError(problems[0])
         return wrong
 
     def _send(
-        self, requests: Sequence[Request], observe: Callable[[Request, Wire], None], problems: Sequence[str] = ()
+        self,
+        requests: Sequence[Request],
+        observe: Callable[[Request, Wire], None],
+        problems: Sequence[str] = (),
+        at_once: int = SETUP_CONCURRENCY,
     ) -> None:
         rest = iter(requests)
 
@@ -129,7 +135,7 @@ class Bench:
                 self.workload.credentials,
                 lambda: None if problems else next(rest, None),
                 observe,
-                concurrency=max(1, min(SETUP_CONCURRENCY, len(requests))),
+                concurrency=max(1, min(at_once, len(requests))),
                 timeout_s=self.pace.timeout_s,
                 insecure=self.pace.insecure,
             )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from transom.cli.errors import CliError
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def json_value(text: str | None, option: str = "--args") -> Any:
@@ -40,6 +44,16 @@ def pairs(items: Sequence[str], option: str, form: str) -> dict[str, str]:
             raise _misuse(option, f"{name!r} is given twice")
         found[name] = value
     return found
+
+
+def seconds(text: str | None, option: str) -> float | None:
+    """The duration given to an option, such as 45s or 1.5; None where it wasn't given."""
+    if text is None:
+        return None
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise _misuse(option, f"{text!r} is no duration such as 45s, 5m or a number of seconds")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
 def s3_url(text: str) -> tuple[str, str]:

@@ -1,56 +1,34 @@
-"""`transom etl`: make, show, start, stop and remove ETLs."""
+"""`transom etl`: make, show, start, stop and remove ETLs, and see how they fare."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from transom.cli.arguments import json_object
+from transom.cli import etl_monitor
 from transom.cli.connection import DEFAULT_ENDPOINT, Endpoint, admin
-from transom.cli.output import Json, show_json, show_record, show_table
+from transom.cli.errors import CliError
+from transom.cli.etl_init import Wait, init
+from transom.cli.etl_show import show_all, show_many, show_one
+from transom.cli.output import Json, show_json
 
 if TYPE_CHECKING:
-    from transom.client.records import Etl
+    from collections.abc import Callable, Sequence
 
-app = typer.Typer(no_args_is_help=True, help="Make, show, start, stop and remove ETLs.")
+    from transom.client.admin import AdminClient
+
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, help="Make, show, start, stop and remove ETLs, and see how they fare.")
 
 Name = Annotated[str, typer.Argument(help="The ETL's name.")]
+Names = Annotated[list[str] | None, typer.Argument(help="The ETLs' names.", metavar="NAME...")]
+All = Annotated[bool, typer.Option("--all", help="Every ETL made by init.")]
 
 
-@app.command()
-def init(
-    *,
-    plugin: Annotated[str, typer.Option("--plugin", help="The transformer, as `transom plugins` names it.")],
-    name: Annotated[str | None, typer.Option("--name", help="The ETL's name; else the transformer's.")] = None,
-    args: Annotated[str | None, typer.Option("--args", help="Its arguments.", metavar="JSON")] = None,
-    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep results.")] = True,
-    deterministic: Annotated[
-        bool | None,
-        typer.Option(
-            "--deterministic/--not-deterministic",
-            help="Whether equal input gives equal output; else what the transformer declares.",
-            show_default=False,
-        ),
-    ] = None,
-    concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Objects at once.")] = None,
-    timeout_s: Annotated[float | None, typer.Option("--timeout", help="Seconds an object may take.")] = None,
-    endpoint: Endpoint = DEFAULT_ENDPOINT,
-    as_json: Json = False,
-) -> None:
-    """Make an ETL of a plugin's transformer, or change its configuration."""
-    configuration = json_object(args)
-    with admin(endpoint) as client:
-        etl = client.init_etl(
-            name or plugin,
-            plugin,
-            configuration,
-            cache=cache,
-            deterministic=deterministic,
-            concurrency=concurrency,
-            timeout_s=timeout_s,
-        )
-    _show(etl, as_json=as_json)
+app.command()(init)
+app.command("update", help="The same as init: change an ETL, or make it.")(init)
 
 
 @app.command()
@@ -62,53 +40,61 @@ def show(
     """Show one ETL, or all."""
     with admin(endpoint) as client:
         if name is not None:
-            _show(client.etl(name), as_json=as_json)
+            show_one(client.etl(name), as_json=as_json)
             return
         etls = client.etls()
     if as_json:
         show_json(etls)
-        return
-    rows = [(etl.name, etl.plugin, etl.kind, etl.state, etl.revision, etl.args) for etl in etls]
-    show_table(["NAME", "PLUGIN", "KIND", "STATE", "REVISION", "ARGS"], rows, empty="no ETLs")
+    else:
+        show_many(etls)
 
 
 @app.command()
-def start(name: Name, endpoint: Endpoint = DEFAULT_ENDPOINT, as_json: Json = False) -> None:
-    """Let a stopped ETL take requests again."""
+def start(
+    names: Names = None,
+    every: All = False,
+    wait: Wait = True,
+    endpoint: Endpoint = DEFAULT_ENDPOINT,
+    as_json: Json = False,
+) -> None:
+    """Let stopped or failed ETLs take requests again."""
     with admin(endpoint) as client:
-        _show(client.start_etl(name), as_json=as_json)
+        etls = _for_each(client, names, lambda name: client.start_etl(name, wait=wait), every=every)
+    show_all(etls, as_json=as_json)
 
 
 @app.command()
-def stop(name: Name, endpoint: Endpoint = DEFAULT_ENDPOINT, as_json: Json = False) -> None:
-    """Refuse requests for an ETL until it is started."""
+def stop(names: Names = None, every: All = False, endpoint: Endpoint = DEFAULT_ENDPOINT, as_json: Json = False) -> None:
+    """Refuse requests for ETLs until they are started."""
     with admin(endpoint) as client:
-        _show(client.stop_etl(name), as_json=as_json)
+        etls = _for_each(client, names, client.stop_etl, every=every)
+    show_all(etls, as_json=as_json)
+
+
+@app.command()
+def restart(name: Name, wait: Wait = True, endpoint: Endpoint = DEFAULT_ENDPOINT, as_json: Json = False) -> None:
+    """Replace an ETL's workers by fresh ones."""
+    with admin(endpoint) as client:
+        show_one(client.restart_etl(name, wait=wait), as_json=as_json)
 
 
 @app.command("rm")
-def remove(name: Name, endpoint: Endpoint = DEFAULT_ENDPOINT) -> None:
-    """Remove an ETL that no view uses."""
+def remove(names: Names = None, every: All = False, endpoint: Endpoint = DEFAULT_ENDPOINT) -> None:
+    """Remove ETLs that no view uses."""
     with admin(endpoint) as client:
-        client.remove_etl(name)
+        _for_each(client, names, client.remove_etl, every=every)
 
 
-def _show(etl: Etl, *, as_json: bool) -> None:
-    if as_json:
-        show_json(etl)
-        return
-    show_record(
-        {
-            "name": etl.name,
-            "plugin": etl.plugin,
-            "kind": etl.kind,
-            "state": etl.state,
-            "revision": etl.revision,
-            "args": etl.args,
-            "cache": etl.cache,
-            "deterministic": "as declared" if etl.deterministic is None else etl.deterministic,
-            "concurrency": "default" if etl.concurrency is None else etl.concurrency,
-            "timeout": "default" if etl.timeout_s is None else f"{etl.timeout_s:g} s",
-            "owner": etl.owner,
-        }
-    )
+app.command()(etl_monitor.logs)
+app.command()(etl_monitor.errors)
+app.command()(etl_monitor.metrics)
+app.command()(etl_monitor.health)
+
+
+def _for_each(
+    client: AdminClient, names: Sequence[str] | None, act: Callable[[str], T], *, every: bool
+) -> tuple[T, ...]:
+    if bool(names) == every:
+        raise CliError("name ETLs, or give --all", exit_code=2)
+    chosen = names or [etl.name for etl in client.etls() if etl.kind == "explicit"]
+    return tuple(act(name) for name in chosen)

@@ -5,13 +5,15 @@ It doesn't read or write objects; any S3 client does.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
@@ -19,11 +21,12 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, HTTPClientError
 from botocore.httpsession import URLLib3Session
 
-from transom.client.records import Etl, JsonObject, Plugins, View
+from transom.client.records import Etl, EtlError, JsonObject, LogPiece, Plugins, View
 
 API = "/-/api/v1"
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 24 * 3600.0  # as long as a spec may let an ETL take to start; the server ends it sooner
 UNREACHABLE = "Unreachable"
 _FIRST_ERROR = 400
 _EXCERPT_CHARS = 200
@@ -60,6 +63,8 @@ class AdminClient:
         self._auth = S3SigV4Auth(Credentials(access_key, secret_key), "s3", region)
         timeouts: Any = (CONNECT_TIMEOUT_S, read_timeout_s)  # the stubs know of whole seconds only
         self._session = URLLib3Session(timeout=timeouts)
+        patient: Any = (CONNECT_TIMEOUT_S, max(read_timeout_s, START_TIMEOUT_S))
+        self._patient = URLLib3Session(timeout=patient)
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +77,7 @@ class AdminClient:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+        self._patient.close()
 
     def health(self) -> JsonObject:
         """What `/-/health` says; an error unless the server is well."""
@@ -115,17 +121,97 @@ class AdminClient:
         }
         return self._call("PUT", f"/etls/{_segment(name)}", Etl.from_json, body)
 
-    def start_etl(self, name: str) -> Etl:
-        """Let a stopped ETL take requests again."""
-        return self._call("POST", f"/etls/{_segment(name)}/start", Etl.from_json)
+    def init_spec(
+        self,
+        text: str,
+        *,
+        files: Mapping[str, str] | None = None,
+        name: str | None = None,
+        communication: str | None = None,
+        init_timeout: str | float | None = None,
+        obj_timeout: str | float | None = None,
+        wait: bool = True,
+    ) -> tuple[Etl, ...]:
+        """Make ETLs of a spec's text, YAML or JSON, or change them; return them once they run on all targets.
+
+        `files` are the texts of the files that the spec names. What is given beside comes before the spec's own. With
+        `wait` False they may still be "initializing" on return, or have a `pending` revision.
+        """
+        query = {
+            "name": name,
+            "communication": communication,
+            "init_timeout": init_timeout,
+            "obj_timeout": obj_timeout,
+            "wait": str(wait).lower(),
+        }
+        body = {"spec": text, "files": dict(files)} if files else text
+        path = "/etls" + _query(query)
+        return self._call("POST", path, lambda data: tuple(map(Etl.from_json, data["etls"])), body, patient=wait)
+
+    def init_code(
+        self,
+        name: str,
+        source: str,
+        *,
+        requirements: Sequence[str] = (),
+        entry: str | None = None,
+        wait: bool = True,
+        **settings: Any,
+    ) -> Etl:
+        """Make an ETL of Python source with a class or function, named by `entry` if there are several.
+
+        `settings` are other keys of a spec: communication, args, resources, init_timeout and so on.
+        """
+        runtime: dict[str, Any] = {"code": source, "requirements": list(requirements)}
+        if entry is not None:
+            runtime["entry"] = entry
+        (made,) = self.init_spec(json.dumps({"name": name, "runtime": runtime, **settings}), wait=wait)
+        return made
+
+    def start_etl(self, name: str, *, wait: bool = True) -> Etl:
+        """Let a stopped or failed ETL take requests again; return once its workers run."""
+        return self._start(name, "start", wait=wait)
+
+    def restart_etl(self, name: str, *, wait: bool = True) -> Etl:
+        """Replace an ETL's workers by fresh ones; return once those run."""
+        return self._start(name, "restart", wait=wait)
 
     def stop_etl(self, name: str) -> Etl:
         """Refuse requests for the ETL until it is started."""
         return self._call("POST", f"/etls/{_segment(name)}/stop", Etl.from_json)
 
     def remove_etl(self, name: str) -> None:
-        """Forget an ETL made by `init_etl`."""
+        """Forget an ETL made by init."""
         self._call("DELETE", f"/etls/{_segment(name)}", _as_is)
+
+    def etl_logs(self, name: str, *, target: str | None = None, offset: int | None = None) -> tuple[LogPiece, ...]:
+        """The end of what the ETL's workers printed, a piece a target; or what follows `offset` on one target."""
+        path = f"/etls/{_segment(name)}/logs" + _query({"target": target, "offset": offset})
+        return self._call("GET", path, lambda data: tuple(map(LogPiece.from_json, data["logs"])))
+
+    def follow_logs(self, name: str, *, target: str | None = None, pause_s: float = 0.5) -> Iterator[LogPiece]:
+        """Yield what the ETL's workers printed and go on printing, until nobody asks any more."""
+        offsets: dict[str, int] = {}
+        while True:
+            pieces = [self.etl_logs(name, target=each, offset=offset) for each, offset in offsets.items()]
+            for piece in itertools.chain.from_iterable(pieces or [self.etl_logs(name, target=target)]):
+                offsets[piece.target] = piece.offset
+                if piece.text:
+                    yield piece
+            time.sleep(pause_s)
+
+    def etl_errors(self, name: str, *, limit: int | None = None) -> tuple[EtlError, ...]:
+        """The objects that an ETL failed on of late, the newest first."""
+        path = f"/etls/{_segment(name)}/errors" + _query({"limit": limit})
+        return self._call("GET", path, lambda data: tuple(map(EtlError.from_json, data["errors"])))
+
+    def etl_metrics(self, name: str) -> JsonObject:
+        """An ETL's numbers: objects, bytes, errors, times, what its workers use."""
+        return self._call("GET", f"/etls/{_segment(name)}/metrics", _as_is)
+
+    def etl_health(self, name: str) -> JsonObject:
+        """Whether an ETL is well, and if not, why."""
+        return self._call("GET", f"/etls/{_segment(name)}/health", _as_is)
 
     def views(self) -> tuple[View, ...]:
         """All views, the implicit ones apart."""
@@ -157,17 +243,38 @@ class AdminClient:
         """Remove a view; its source bucket stays as it is."""
         self._call("DELETE", f"/views/{_segment(name)}", _as_is)
 
-    def _call(self, method: str, path: str, parse: Callable[[JsonObject], T], body: object = None) -> T:
-        data = b"" if body is None else json.dumps(body).encode()
-        return self._parse(self._send(method, API + path, data), parse)
+    def _start(self, name: str, verb: str, *, wait: bool) -> Etl:
+        path = f"/etls/{_segment(name)}/{verb}" + _query({"wait": str(wait).lower()})
+        return self._call("POST", path, Etl.from_json, patient=wait)
 
-    def _send(self, method: str, path: str, data: bytes = b"", *, signed: bool = True) -> AWSResponse:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        parse: Callable[[JsonObject], T],
+        body: object = None,
+        *,
+        patient: bool = False,
+    ) -> T:
+        data = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        session = self._patient if patient else self._session
+        return self._parse(self._send(method, API + path, data, session=session), parse)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        data: bytes = b"",
+        *,
+        signed: bool = True,
+        session: URLLib3Session | None = None,
+    ) -> AWSResponse:
         headers = {"Content-Type": "application/json"} if data else {}
         request = AWSRequest(method=method, url=self._endpoint + path, data=data, headers=headers)
         try:
             if signed:
                 self._auth.add_auth(request)
-            response: AWSResponse = self._session.send(request.prepare())
+            response: AWSResponse = (session or self._session).send(request.prepare())
         except (BotoCoreError, HTTPClientError, ValueError) as error:
             raise AdminError(0, UNREACHABLE, f"no answer from {self._endpoint}: {error}") from error
         expected = response.headers.get("Content-Length", "")
@@ -189,6 +296,11 @@ def _as_is(data: JsonObject) -> JsonObject:
     if not isinstance(data, dict):
         raise TypeError("not an object")
     return data
+
+
+def _query(parameters: Mapping[str, object]) -> str:
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return "?" + urlencode(given, quote_via=quote) if given else ""
 
 
 def _segment(name: str) -> str:

@@ -51,8 +51,55 @@ class Plugins:
 
 
 @dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker of an ETL on one target; `message` is its last words, where it failed or was restarted."""
+
+    target: str
+    revision: int
+    state: str
+    message: str = ""
+    restarts: int = 0
+    since: float = 0.0
+    pid: int = 0
+    container: str = ""
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Worker:
+        """Parse one worker of an ETL record."""
+        return cls(
+            target=data["target"],
+            revision=data["revision"],
+            state=data["state"],
+            message=data.get("message") or "",
+            restarts=data.get("restarts", 0),
+            since=data.get("since", 0.0),
+            pid=data.get("pid", 0),
+            container=data.get("container") or "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What whoever runs the service of a `url` ETL needs: what it verifies requests with, and its AIS_TARGET_URL."""
+
+    secret: str = field(default="", repr=False)
+    target_url: str = field(default="", repr=False)
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Service:
+        """Parse the `service` of an ETL record."""
+        return cls(secret=data.get("secret") or "", target_url=data.get("target_url") or "")
+
+
+@dataclass(frozen=True, slots=True)
 class Etl:
-    """An ETL; `deterministic`, `concurrency` and `timeout_s` None are the transformer's or the server's default."""
+    """An ETL; `deterministic`, `concurrency` and `timeout_s` None are the transformer's or the server's default.
+
+    `plugin` is empty for one that no installed transformer runs; `spec` is the normalised spec, with a digest in the
+    place of source code. `pending` is the revision that is being started beside this one, 0 for none. `numbers` are
+    what it did since the server started: objects, bytes, errors by code, seconds of runs, requests that wait.
+    `service` is what an ETL of runtime `url` has in the place of workers.
+    """
 
     name: str
     plugin: str
@@ -65,6 +112,13 @@ class Etl:
     concurrency: int | None = None
     timeout_s: float | None = None
     owner: str = ""
+    runtime: str = "plugin"
+    spec: JsonObject = field(default_factory=dict)
+    message: str = ""
+    pending: int = 0
+    workers: tuple[Worker, ...] = ()
+    numbers: JsonObject = field(default_factory=dict)
+    service: Service | None = None
 
     @classmethod
     def from_json(cls, data: JsonObject) -> Etl:
@@ -81,7 +135,52 @@ class Etl:
             concurrency=data.get("concurrency"),
             timeout_s=data.get("timeout_s"),
             owner=data.get("owner") or "",
+            runtime=data.get("runtime", "plugin"),
+            spec=data.get("spec") or {},
+            message=data.get("message") or "",
+            pending=(data.get("pending") or {}).get("revision", 0),
+            workers=tuple(map(Worker.from_json, data.get("workers") or ())),
+            numbers=data.get("numbers") or {},
+            service=Service.from_json(data["service"]) if data.get("service") else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class EtlError:
+    """One object that an ETL failed on; `time` is in epoch seconds, `stage` the ETL whose doing it was."""
+
+    time: float
+    bucket: str
+    key: str
+    code: str
+    message: str
+    stage: str = ""
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> EtlError:
+        """Parse one item of `GET /etls/NAME/errors`."""
+        return cls(
+            time=data["time"],
+            bucket=data["bucket"],
+            key=data["key"],
+            code=data["code"],
+            message=data.get("message") or "",
+            stage=data.get("stage") or "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """What one target's workers of an ETL printed; what follows it is asked for with `offset`."""
+
+    target: str
+    offset: int
+    text: str
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> LogPiece:
+        """Parse one item of `GET /etls/NAME/logs`."""
+        return cls(target=data["target"], offset=data["offset"], text=data["text"])
 
 
 @dataclass(frozen=True, slots=True)

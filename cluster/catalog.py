@@ -1,13 +1,12 @@
 """The catalog: ETLs, views and circuits in one SQLite file that every process on the machine shares.
 
 Reading it on the request path is `snapshot`: a look at a shared stamp while nothing changes. It checks no permissions
-and doesn't know which transformers or buckets exist.
+and doesn't know which transformers or buckets exist, nor what runs.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import sqlite3
 import threading
 import time
@@ -16,14 +15,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from transom.cluster.records import (
+    MAX_MESSAGE_CHARS,
     BadRecord,
-    CatalogError,
     Circuit,
     EtlRecord,
-    EtlState,
     Exists,
     InUse,
     Missing,
@@ -31,34 +29,13 @@ from transom.cluster.records import (
     ViewRecord,
     check_etl,
     check_etl_name,
-    check_state,
     check_view,
+    failed_revision,
 )
+from transom.cluster.revisions import change, launched, next_of, settle
+from transom.cluster.rows import same_configuration, select_etl, select_etls, select_views, write_etl, write_view
+from transom.cluster.schema import connect, migrate, sqlite_errors, unusable
 from transom.cluster.stamp import Stamp
-
-BUSY_TIMEOUT_S = 10.0
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE etls (
-    name TEXT PRIMARY KEY, kind TEXT NOT NULL, plugin TEXT NOT NULL, args TEXT NOT NULL, deterministic INTEGER,
-    cache INTEGER NOT NULL, concurrency INTEGER, timeout_s REAL, state TEXT NOT NULL, owner TEXT NOT NULL,
-    revision INTEGER NOT NULL, changed_ns INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE revisions (name TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE views (
-    name TEXT PRIMARY KEY, bucket TEXT NOT NULL, pipeline TEXT NOT NULL, args TEXT NOT NULL, extensions TEXT NOT NULL,
-    sizes TEXT NOT NULL, owner TEXT NOT NULL, created_ns INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE circuits (
-    etl TEXT PRIMARY KEY, failures INTEGER NOT NULL, opened_until_ns INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE changes (version INTEGER NOT NULL);
-INSERT INTO changes VALUES (0);
-"""
-_ETL_COLUMNS = (
-    "name, plugin, args, deterministic, cache, concurrency, timeout_s, state, owner, kind, revision, changed_ns"
-)
-_VIEW_COLUMNS = "name, bucket, pipeline, args, extensions, sizes, owner, created_ns"
 
 
 class Catalog:
@@ -79,12 +56,12 @@ class Catalog:
     def open(cls, path: Path) -> Catalog:
         """Open the catalog, making it if there is none. Raises CatalogError."""
         # SQLite doesn't wait when two processes switch a new file to WAL: one at a time, then.
-        with path.with_name(path.name + ".lock").open("w") as lock, _sqlite_errors():
+        with path.with_name(path.name + ".lock").open("w") as lock, sqlite_errors():
             fcntl.flock(lock, fcntl.LOCK_EX)
-            writer = _connect(path)
+            writer = connect(path)
             try:
-                _migrate(writer)
-                return cls(_connect(path), writer, Stamp(path.with_name(path.name + ".stamp")))
+                migrate(writer)
+                return cls(connect(path), writer, Stamp(path.with_name(path.name + ".stamp")))
             except BaseException:
                 writer.close()
                 raise
@@ -102,14 +79,15 @@ class Catalog:
             return self._snapshot
         with self._reading:
             try:
-                self._stamp.note()
+                at = self._stamp.look()
                 ((seen,),) = self._probe.execute("PRAGMA data_version")
                 if seen != self._seen:
                     self._snapshot = self._load()
                     # Taken before the load: a change in between shows as another data_version next time.
                     self._seen = seen
+                self._stamp.note(at)
             except sqlite3.Error as error:
-                raise _unusable(error) from error
+                raise unusable(error) from error
             return self._snapshot
 
     # --- ETLs ---------------------------------------------------------------------------------
@@ -128,46 +106,118 @@ class Catalog:
         record's state. Raises BadRecord, and Exists if it `must_be_new`.
         """
         check_etl(record)
-        args = _to_json(record.args)
         with self._transaction() as db:
-            old = _select_etl(db, record.name)
+            old = select_etl(db, record.name)
             if old is None or old.kind == "implicit":
-                kept = replace(record, kind="explicit", revision=_next_revision(db, record.name), changed_ns=_now_ns())
+                kept = next_of(db, record, state=record.state)
             elif must_be_new:
                 raise Exists(f"an ETL named {record.name!r} exists")
-            elif _same_configuration(old, record, args):
+            elif same_configuration(old, record):
                 kept = replace(old, owner=record.owner)
             else:
-                revision = _next_revision(db, record.name)
-                kept = replace(record, kind="explicit", state=old.state, revision=revision, changed_ns=_now_ns())
-            _write_etl(db, kept)
-            # Failures of what ran before say nothing of what runs now.
-            if old is None or kept.revision != old.revision:
-                db.execute("DELETE FROM circuits WHERE etl = ?", (record.name,))
+                kept = next_of(db, record, state="stopped" if old.state == "stopped" else record.state)
+            settle(db, kept, old)
         return kept, old is None or old.kind == "implicit"
 
-    def put_state(self, name: str, state: EtlState, *, owner: str = "") -> EtlRecord:
-        """Start or stop an ETL; its revision stays. A name without a record is an implicit ETL's, and gets one."""
-        check_etl_name(name)
-        check_state(state)
+    def propose(self, record: EtlRecord, *, must_be_new: bool = False) -> tuple[EtlRecord, bool]:
+        """Keep an ETL that is to be started; return it as kept, and whether it is new.
+
+        A new one, and one that failed or is itself just starting, is "initializing" from now on. One that runs goes on
+        serving beside the new revision, which is `pending` until `promote` or `fail` decides. A stopped one stays so.
+        One that needs no starting is kept as by `put_etl`. Raises BadRecord, and Exists if it `must_be_new`.
+        """
+        if not record.served:
+            return self.put_etl(record, must_be_new=must_be_new)
+        check_etl(record)
         with self._transaction() as db:
-            old = _select_etl(db, name)
-            kept = replace(old or EtlRecord(name, plugin=name, kind="implicit", owner=owner), state=state)
-            _write_etl(db, kept)
+            old = select_etl(db, record.name)
+            if old is not None and old.kind == "explicit":
+                if must_be_new:
+                    raise Exists(f"an ETL named {record.name!r} exists")
+                return change(db, old, record), False
+            kept = next_of(db, record, state="initializing")
+            settle(db, kept, old)
+        return kept, True
+
+    def promote(self, name: str, revision: int) -> EtlRecord:
+        """Let a revision that was starting serve: from now on it is the ETL. Raises Missing if it was replaced."""
+        with self._transaction() as db:
+            old, pending = select_etl(db, name), select_etl(db, name, "pending")
+            if pending is not None and pending.revision == revision:
+                kept = replace(pending, state="running", changed_ns=_now_ns())
+            elif old is None or old.revision != revision:
+                raise Missing(f"revision {revision} of ETL {name!r} was replaced or removed")
+            elif old.state != "initializing":
+                return old
+            else:
+                write_etl(db, kept := replace(old, state="running", message=""))
+                return kept
+            settle(db, kept, old)
+        return kept
+
+    def fail(self, name: str, revision: int, message: str) -> EtlRecord:
+        """Say why a revision can't run; return the ETL as it is then. Raises Missing if it was replaced.
+
+        A pending one is forgotten, and what runs goes on; the ETL's own revision becomes "failed".
+        """
+        message = message[:MAX_MESSAGE_CHARS]
+        with self._transaction() as db:
+            old, pending = select_etl(db, name), select_etl(db, name, "pending")
+            if pending is not None and pending.revision == revision and old is not None:
+                kept = replace(old, message=failed_revision(revision, message))
+                db.execute("DELETE FROM pending WHERE name = ?", (name,))
+            elif old is None or old.revision != revision:
+                raise Missing(f"revision {revision} of ETL {name!r} was replaced or removed")
+            elif old.state == "stopped":
+                return old
+            else:
+                kept = replace(old, state="failed", message=message)
+            write_etl(db, kept)
+        return kept
+
+    def put_state(self, name: str, state: Literal["running", "stopped"], *, owner: str = "") -> EtlRecord:
+        """Start or stop an ETL; its revision stays. A name without a record is an implicit ETL's, and gets one.
+
+        One that a worker serves is "initializing" first. Stopping forgets a pending revision.
+        """
+        check_etl_name(name)
+        if state not in ("running", "stopped"):
+            raise BadRecord(f"an ETL is told to be running or stopped, not {state!r}")
+        with self._transaction() as db:
+            old = select_etl(db, name) or EtlRecord(name, plugin=name, kind="implicit", owner=owner)
+            if state == "stopped":
+                kept = replace(old, state=state)
+                db.execute("DELETE FROM pending WHERE name = ?", (name,))
+            elif old.state == "running" or old.wants_worker:
+                kept = old
+            else:
+                kept = launched(old)
+            write_etl(db, kept)
             if state == "running":
                 db.execute("DELETE FROM circuits WHERE etl = ?", (name,))
+        return kept
+
+    def restart(self, name: str, *, owner: str = "") -> EtlRecord:
+        """Have an ETL's worker replaced by a fresh one; one that runs goes on serving meanwhile."""
+        check_etl_name(name)
+        with self._transaction() as db:
+            old = select_etl(db, name) or EtlRecord(name, plugin=name, kind="implicit", owner=owner)
+            kept = replace(launched(old), state="running") if old.state == "running" else launched(old)
+            write_etl(db, kept)
+            db.execute("DELETE FROM circuits WHERE etl = ?", (name,))
         return kept
 
     def remove_etl(self, name: str) -> None:
         """Forget an explicit ETL. Raises Missing, and InUse while a view has it as a stage."""
         with self._transaction() as db:
-            old = _select_etl(db, name)
+            old = select_etl(db, name)
             if old is None or old.kind == "implicit":
                 raise Missing(f"no ETL named {name!r} was made by init (a plugin's own can be stopped, not removed)")
-            users = [view.name for view in _select_views(db) if name in view.pipeline]
+            users = [view.name for view in select_views(db) if name in view.pipeline]
             if users:
                 raise InUse(f"ETL {name!r} is used by {', '.join(users)}; remove the views first")
             db.execute("DELETE FROM etls WHERE name = ?", (name,))
+            db.execute("DELETE FROM pending WHERE name = ?", (name,))
             db.execute("DELETE FROM circuits WHERE etl = ?", (name,))
 
     # --- views --------------------------------------------------------------------------------
@@ -188,7 +238,6 @@ class Catalog:
         Raises BadRecord, Missing for an unknown stage, and Exists if it `must_be_new`.
         """
         check_view(record)
-        args, extensions = _to_json(record.args), _to_json(record.extensions)
         with self._transaction() as db:
             if implicit is not None:
                 _check_stages(db, record, implicit)
@@ -196,13 +245,7 @@ class Catalog:
             if row is not None and must_be_new:
                 raise Exists(f"a view named {record.name!r} exists")
             kept = replace(record, created_ns=_now_ns() if row is None else row[0])
-            db.execute(
-                f"INSERT OR REPLACE INTO views ({_VIEW_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                (
-                    *(kept.name, kept.bucket, _to_json(kept.pipeline), args),
-                    *(extensions, kept.sizes, kept.owner, kept.created_ns),
-                ),
-            )
+            write_view(db, kept)
         return kept, row is None
 
     def remove_view(self, name: str) -> None:
@@ -236,7 +279,7 @@ class Catalog:
 
     @contextmanager
     def _transaction(self, *, counts: bool = True) -> Iterator[sqlite3.Connection]:
-        with self._writing, _sqlite_errors():
+        with self._writing, sqlite_errors():
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -258,123 +301,19 @@ class Catalog:
             circuits = MappingProxyType({etl: Circuit(failures, until) for etl, failures, until in rows})
             if self._seen is not None and version == self._snapshot.version:
                 return replace(self._snapshot, circuits=circuits)
-            etls = {row[0]: _etl(row) for row in db.execute(f"SELECT {_ETL_COLUMNS} FROM etls ORDER BY name")}  # noqa: S608
-            views = {view.name: view for view in _select_views(db)}
-            return Snapshot(version, MappingProxyType(etls), MappingProxyType(views), circuits)
+            etls, pending = select_etls(db), select_etls(db, "pending")
+            views = {view.name: view for view in select_views(db)}
+            return Snapshot(
+                version, MappingProxyType(etls), MappingProxyType(views), circuits, MappingProxyType(pending)
+            )
         finally:
             db.execute("ROLLBACK")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    return db
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise CatalogError(
-            f"the catalog was written by a newer release (schema {version}, this one knows {SCHEMA_VERSION})"
-        )
-    if version == 0:
-        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-
-
-@contextmanager
-def _sqlite_errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _unusable(error) from error
-
-
-def _unusable(error: sqlite3.Error) -> CatalogError:
-    return CatalogError(f"the catalog can't be used: {error}")
-
-
-def _select_etl(db: sqlite3.Connection, name: str) -> EtlRecord | None:
-    row = db.execute(f"SELECT {_ETL_COLUMNS} FROM etls WHERE name = ?", (name,)).fetchone()  # noqa: S608
-    return _etl(row) if row else None
-
-
-def _etl(row: tuple[Any, ...]) -> EtlRecord:
-    name, plugin, args, deterministic, cache, concurrency, timeout_s, state, owner, kind, revision, changed_ns = row
-    return EtlRecord(
-        name=name,
-        plugin=plugin,
-        args=json.loads(args),
-        deterministic=None if deterministic is None else bool(deterministic),
-        cache=bool(cache),
-        concurrency=concurrency,
-        timeout_s=timeout_s,
-        state=state,
-        owner=owner,
-        kind=kind,
-        revision=revision,
-        changed_ns=changed_ns,
-    )
-
-
-def _write_etl(db: sqlite3.Connection, record: EtlRecord) -> None:
-    db.execute(
-        f"INSERT OR REPLACE INTO etls ({_ETL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-        (
-            *(record.name, record.plugin, _to_json(record.args), record.deterministic, record.cache),
-            *(record.concurrency, record.timeout_s, record.state, record.owner, record.kind),
-            *(record.revision, record.changed_ns),
-        ),
-    )
-
-
-def _next_revision(db: sqlite3.Connection, name: str) -> int:
-    """Count on from the name's last revision, which outlives the ETL."""
-    (revision,) = db.execute(
-        "INSERT INTO revisions VALUES (?, 1)"
-        " ON CONFLICT (name) DO UPDATE SET revision = revision + 1 RETURNING revision",
-        (name,),
-    ).fetchone()
-    return int(revision)
-
-
-def _same_configuration(old: EtlRecord, new: EtlRecord, new_args: str) -> bool:
-    # Args as text: in Python True == 1 == 1.0, but not to a transformer.
-    return old.configuration() == new.configuration() and _to_json(old.args) == new_args
-
-
-def _select_views(db: sqlite3.Connection) -> list[ViewRecord]:
-    rows = db.execute(f"SELECT {_VIEW_COLUMNS} FROM views ORDER BY name").fetchall()  # noqa: S608
-    return [
-        ViewRecord(
-            name=name,
-            bucket=bucket,
-            pipeline=tuple(json.loads(pipeline)),
-            args=tuple(json.loads(args)),
-            extensions=tuple((old, new) for old, new in json.loads(extensions)),
-            sizes=_sizes(sizes),
-            owner=owner,
-            created_ns=created_ns,
-        )
-        for name, bucket, pipeline, args, extensions, sizes, owner, created_ns in rows
-    ]
-
-
-def _sizes(text: str) -> Literal["source", "materialise"]:
-    return "materialise" if text == "materialise" else "source"
-
-
 def _check_stages(db: sqlite3.Connection, record: ViewRecord, implicit: Collection[str]) -> None:
     for stage in record.pipeline:
-        if stage not in implicit and _select_etl(db, stage) is None:
+        if stage not in implicit and select_etl(db, stage) is None:
             raise Missing(f"no ETL named {stage!r}")
-
-
-def _to_json(value: object) -> str:
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise BadRecord(f"not a JSON value: {error}") from error
 
 
 def _now_ns() -> int:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-EtlState = Literal["running", "stopped"]
+EtlState = Literal["initializing", "running", "stopped", "failed"]
+RuntimeName = Literal["plugin", "process", "code", "command", "container", "url"]
 Sizes = Literal["source", "materialise"]
 
 _ETL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _VIEW_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_STATES: tuple[str, ...] = get_args(EtlState)
+_RUNTIMES: tuple[str, ...] = get_args(RuntimeName)
+MAX_MESSAGE_CHARS = 2000
 IMPLICIT_VIEW_MARK = "--etl--"
 
 
@@ -42,14 +46,18 @@ class BadRecord(CatalogError):
 class EtlRecord:
     """An ETL's configuration and state.
 
+    `plugin` names the transformer of the runtimes "plugin" and "process", and is empty for others. `spec` is the
+    normalised spec as a JSON object; empty for a plain plugin ETL. `message` says why it failed, or why its newest
+    revision did.
     `kind` is "explicit" for one made by `init`, "implicit" for the state of a plugin transformer under its own name.
     `deterministic` None leaves it to the transformer; `concurrency` and `timeout_s` None to the server's default.
     `revision` grows with every change of configuration and is never used twice for a name; an implicit one has 0.
-    The catalog sets `kind`, `revision` and `changed_ns` (of the last change of configuration) itself.
+    `launch_ns` changes with every start and restart: a worker that was started for another is to be replaced.
+    The catalog sets `kind`, `revision`, `launch_ns` and `changed_ns` (of the last change of configuration) itself.
     """
 
     name: str
-    plugin: str
+    plugin: str = ""
     args: Mapping[str, Any] = field(default_factory=dict)
     deterministic: bool | None = None
     cache: bool = True
@@ -60,10 +68,32 @@ class EtlRecord:
     kind: Literal["explicit", "implicit"] = "explicit"
     revision: int = 0
     changed_ns: int = 0
+    runtime: RuntimeName = "plugin"
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    message: str = ""
+    launch_ns: int = 0
 
     def configuration(self) -> tuple[object, ...]:
         """What a revision is a version of: all that can change a result, or how it is run."""
-        return (self.plugin, self.args, self.deterministic, self.cache, self.concurrency, self.timeout_s)
+        bounds = (self.deterministic, self.cache, self.concurrency, self.timeout_s)
+        return (self.runtime, self.plugin, self.args, self.spec, *bounds)
+
+    @property
+    def served(self) -> bool:
+        """Whether a long-lived worker on every target serves it, so that it takes time to start."""
+        if self.runtime == "command":
+            return bool(self.spec.get("communication", "io://") != "io://")
+        return self.runtime in ("code", "container")
+
+    def failure_of(self, revision: int) -> str | None:
+        """Why a revision that was to take this one's place failed, if it did and nothing was tried since."""
+        start = failed_revision(revision, "")
+        return self.message.removeprefix(start) if self.message.startswith(start) else None
+
+    @property
+    def wants_worker(self) -> bool:
+        """Whether its worker should be up."""
+        return self.served and self.state in ("initializing", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +128,21 @@ class Circuit:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole catalog at one moment; `version` grows with every change of an ETL or view."""
+    """The whole catalog at one moment; `version` grows with every change of an ETL or view.
+
+    `pending` has the revisions that are being started beside the one that serves, by the ETL's name.
+    """
 
     version: int
     etls: Mapping[str, EtlRecord]
     views: Mapping[str, ViewRecord]
     circuits: Mapping[str, Circuit]
+    pending: Mapping[str, EtlRecord] = field(default_factory=dict)
+
+
+def failed_revision(revision: int, reason: str) -> str:
+    """The message of an ETL that runs on while a newer revision of it failed."""
+    return f"revision {revision} failed: {reason}"
 
 
 def check_etl_name(name: str) -> None:
@@ -117,7 +156,9 @@ def check_etl_name(name: str) -> None:
 def check_etl(record: EtlRecord) -> None:
     """Raises BadRecord for a record with values outside their range."""
     check_etl_name(record.name)
-    if not record.plugin:
+    if record.runtime not in _RUNTIMES:
+        raise BadRecord(f"a runtime is one of {', '.join(_RUNTIMES)}, not {record.runtime!r}")
+    if not record.plugin and record.runtime in ("plugin", "process"):
         raise BadRecord("an ETL names a plugin's transformer")
     if record.concurrency is not None and record.concurrency < 1:
         raise BadRecord("concurrency is at least 1")
@@ -127,9 +168,9 @@ def check_etl(record: EtlRecord) -> None:
 
 
 def check_state(state: str) -> None:
-    """Raises BadRecord for anything but the two states of an ETL."""
-    if state not in ("running", "stopped"):
-        raise BadRecord(f"an ETL is running or stopped, not {state!r}")
+    """Raises BadRecord for anything but a state of an ETL."""
+    if state not in _STATES:
+        raise BadRecord(f"an ETL is {', '.join(_STATES[:-1])} or {_STATES[-1]}, not {state!r}")
 
 
 def check_view(record: ViewRecord) -> None:

@@ -33,9 +33,16 @@ class Stamp:
         """Whether what was remembered at the last `note` still holds."""
         return self._map[:_SIZE] == self._seen and time.monotonic() < self._until
 
-    def note(self) -> None:
-        """Remember the stamp; call it before reading what is to be remembered."""
-        self._seen = self._map[:_SIZE]
+    def look(self) -> bytes:
+        """The stamp as it is, for `note`."""
+        return self._map[:_SIZE]
+
+    def note(self, at: bytes | None = None) -> None:
+        """Remember the stamp; call it before reading what is to be remembered.
+
+        Where several threads share the memory, call it after, with what `look` said before: until then they wait.
+        """
+        self._seen = self.look() if at is None else at
         self._until = time.monotonic() + MAX_AGE_S
 
     def renew(self) -> None:

@@ -196,10 +196,10 @@ def http_request(scope: Scope) -> HttpRequest:
     )
 
 
-def build_app(s3: S3App, admin: ASGIApp, health: Mapping[str, object]) -> ASGIApp:
+def build_app(s3: S3App, admin: ASGIApp, metrics: ASGIApp, health: Mapping[str, object]) -> ASGIApp:
     """Put the parts under one roof."""
     router = Router(
-        routes=[Route("/-/health", _health(health)), Mount("/-/api/v1", app=admin)],
+        routes=[Route("/-/health", _health(health)), Route("/-/metrics", metrics), Mount("/-/api/v1", app=admin)],
         default=s3,
         redirect_slashes=False,
     )

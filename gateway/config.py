@@ -13,9 +13,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from transom.target.etl.runtimes.url_rules import UrlRules
+
 MIB = 1024**2
 GIB = 1024**3
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|TiB)?")
+_ADDRESS = re.compile(r"(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>\d{1,5})")
 _UNITS = {"B": 1, "KiB": 1024, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}
 DEFAULT_FOLLOWERS = ("curl/", "Wget/", "python-requests/", "aws-sdk-go-v2/", "Mozilla/")
 
@@ -87,6 +90,25 @@ class EtlConfig(_Section):
     max_output: int = Field(16 * GIB, ge=1)
     max_memory: int = Field(GIB, ge=1)
     gil_inline_size: int = Field(64 * 1024, ge=0)
+    url_allow: tuple[str, ...] = ()
+    pull_listen: str = ""
+    allow_unsandboxed: bool = False
+    engine: str = ""
+    engine_runtime: str = ""
+    engine_pulls: bool = True
+
+    @field_validator("url_allow")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        UrlRules.parse(value)
+        return value
+
+    @field_validator("pull_listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and host_and_port(value)[0] in ("0.0.0.0", "::"):  # noqa: S104 - refused
+            raise ValueError("services are told this address: write one of this machine's, not all of them")
+        return value
 
     @field_validator("max_output", "max_memory", "gil_inline_size", mode="before")
     @classmethod
@@ -122,6 +144,14 @@ class Config(_Section):
             if twice:
                 raise ValueError(f"{what} {min(twice)!r} is given twice")
         return self
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Read an address to listen at, "127.0.0.1:9010" or "[::1]:9010". Raises ValueError."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) >= 2**16:
+        raise ValueError('an address is HOST:PORT, such as "127.0.0.1:9010"')
+    return match["ip6"] or match["host"], int(match["port"])
 
 
 def parse_size(value: object) -> object:

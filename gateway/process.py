@@ -12,10 +12,12 @@ import json
 import logging
 import os
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,11 +30,15 @@ from transom.cluster.catalog import Catalog
 from transom.cluster.grants import load_secret
 from transom.cluster.health import Health
 from transom.cluster.map import MapFile
-from transom.gateway.admin.api import Admin, build_admin
+from transom.gateway.admin.api import build_admin
+from transom.gateway.admin.context import Admin
+from transom.gateway.admin.monitor import Monitor
+from transom.gateway.admin.monitoring import Exposition
 from transom.gateway.app import Authenticator, S3App, build_app
 from transom.gateway.config import Config
 from transom.gateway.context import GatewayContext, Transforms
 from transom.gateway.credentials import Credentials, Key
+from transom.gateway.following import follows
 from transom.gateway.relay import RelayedTransforms
 from transom.gateway.transforms import EmbeddedTransforms, TransformReads
 from transom.gateway.view_reads import Views
@@ -40,14 +46,22 @@ from transom.gateway.views import ViewStore
 from transom.plugins.manager import load
 from transom.target.access_log import AccessLog, timestamp
 from transom.target.app import TargetApp
+from transom.target.etl.keeper.places import Places
 from transom.target.etl.limits import Limits
+from transom.target.etl.metrics import METRICS, share
+from transom.target.etl.runtimes.assembly import RuntimeSettings, build_elsewhere, build_launchers
+from transom.target.etl.runtimes.elsewhere import Elsewhere
+from transom.target.etl.runtimes.services import Services, pull_secret_of, secret_of
+from transom.target.etl.runtimes.url_rules import UrlRules
+from transom.target.etl.workers_status import LOCAL
+from transom.target.handing import Handing
 from transom.target.service import ResultSettings, Target
 from transom.target.store.base import Store
 from transom.target.store.folder import FolderStore
 from transom.target.store.local.store import LocalStore
 from transom.target.store.router import StoreRouter
 
-Role = Literal["all", "gateway", "target"]
+Role = Literal["all", "gateway", "target", "keeper"]
 CATALOG, CLUSTER_MAP, SECRET, STORE = "catalog.sqlite", "cluster.json", "redirect.secret", "store"
 _PR_SET_PDEATHSIG = 1
 _BACKLOG = 1024
@@ -57,7 +71,10 @@ _SWITCH_S = 0.002  # a run's thread and the event loop hand over every chunk: Py
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a process is told to be. `config` and `keys` are JSON-ready; `ready_fd` is closed once it can serve."""
+    """What a process is told to be. `config` and `keys` are JSON-ready; `ready_fd` is closed once it can serve.
+
+    A target and its keeper have one name; a keeper has a socket only if services elsewhere come there.
+    """
 
     role: Role
     name: str
@@ -81,6 +98,7 @@ def main() -> None:
     assignment = Assignment(**json.load(sys.stdin))
     config = Config.model_validate(assignment.config)
     configure_logging(config.server.log_level)
+    share(Path(assignment.folder) / METRICS)
     if os.getppid() != assignment.supervisor:  # it died before that was arranged
         return
     uvloop.run(_serve(assignment, config))
@@ -91,6 +109,10 @@ async def _serve(assignment: Assignment, config: Config) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
+    if assignment.role == "keeper":
+        os.close(assignment.ready_fd)
+        await _keep(assignment, config, stop)
+        return
     app, close = build(assignment, config)
     # what is built stays for good: collections needn't walk it, and small GETs make little garbage
     gc.collect()
@@ -115,17 +137,21 @@ def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[],
     catalog = Catalog.open(folder / CATALOG)
     store = build_store(folder, config, credentials.first.owner)
     transformers = load()
-    settings = config.etl.model_dump()
-    limits = Limits(**settings)
     target = Target(
-        store, transformers, catalog, folder, limits=limits, results=ResultSettings(config.results.max_bytes)
+        store,
+        transformers,
+        catalog,
+        folder,
+        limits=_limits(config),
+        results=ResultSettings(config.results.max_bytes),
+        elsewhere=None if assignment.role == "gateway" else _elsewhere(assignment, config),
     )
     access_log = AccessLog(enabled=config.server.log_level in ("debug", "info"))
     if assignment.role == "target":
-        return _build_target(target, store, folder, assignment.name, access_log)
+        return _build_target(target, store, assignment, config, access_log)
     transforms: Transforms
     if assignment.role == "all":
-        transforms = EmbeddedTransforms(target)
+        transforms = EmbeddedTransforms(target, _handing(config))
     else:
         secret = load_secret(folder / SECRET)
         transforms = RelayedTransforms(MapFile(folder / CLUSTER_MAP), Health(), secret, config.cluster, _trust(config))
@@ -133,7 +159,17 @@ def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[],
     views = Views(store, catalog, target, transforms)
     context = GatewayContext(store=ViewStore(store, catalog), region=config.server.region, view_of=views)
     s3 = S3App(context, authenticator, TransformReads(catalog, target, transforms), access_log)
-    admin = build_admin(Admin(target.registry, catalog, store, authenticator))
+    admin = Admin(
+        registry=target.registry,
+        catalog=catalog,
+        store=store,
+        authenticator=authenticator,
+        folder=folder,
+        targets=partial(target_names, folder, assignment.role),
+        monitor=Monitor(folder, target.limits.queue, target.errors),
+        url_rules=UrlRules.parse(config.etl.url_allow),
+        services=Services(load_secret(folder / SECRET), config.etl.pull_listen),
+    )
 
     async def close() -> None:
         await transforms.close()
@@ -141,7 +177,48 @@ def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[],
         await store.close()
         catalog.close()
 
-    return build_app(s3, admin, {"role": assignment.role}), close
+    return build_app(s3, build_admin(admin), Exposition(admin), {"role": assignment.role}), close
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(**config.etl.model_dump(include={field.name for field in fields(Limits)}))
+
+
+def _elsewhere(assignment: Assignment, config: Config) -> Callable[[Path], Elsewhere]:
+    return partial(build_elsewhere, _places(assignment), _runtimes(assignment, config))
+
+
+def _runtimes(assignment: Assignment, config: Config) -> RuntimeSettings:
+    chosen = config.etl.model_dump(include={field.name for field in fields(RuntimeSettings)})
+    return RuntimeSettings(master=load_secret(Path(assignment.folder) / SECRET), **chosen)
+
+
+def _places(assignment: Assignment) -> Places:
+    return Places(Path(assignment.folder), LOCAL if assignment.role == "all" else assignment.name)
+
+
+async def _keep(assignment: Assignment, config: Config, stop: asyncio.Event) -> None:
+    """Keep the workers of a target until told to stop."""
+    from transom.target.etl.keeper.main import KeeperSettings, keep
+
+    folder, places = Path(assignment.folder), _places(assignment)
+    runtimes = _runtimes(assignment, config)
+    catalog = Catalog.open(folder / CATALOG)
+    store = build_store(folder, config, Credentials([Key(**key) for key in assignment.keys]).first.owner)
+    settings = KeeperSettings(
+        places=places,
+        limits=_limits(config),
+        targets=target_names(folder, "all" if places.target == LOCAL else "target"),
+        supervisor=assignment.supervisor,
+        secret_of=partial(secret_of, runtimes.master),
+        pull_secret_of=partial(pull_secret_of, runtimes.master),
+        listener=socket.socket(fileno=assignment.socket_fd) if assignment.socket_fd >= 0 else None,
+    )
+    try:
+        await keep(settings, catalog, store, build_launchers(places, runtimes), stop)
+    finally:
+        await store.close()
+        catalog.close()
 
 
 def _trust(config: Config) -> ssl.SSLContext | None:
@@ -154,14 +231,26 @@ def _trust(config: Config) -> ssl.SSLContext | None:
     return context
 
 
+def _handing(config: Config) -> Handing:
+    return Handing(partial(follows, config.cluster), config.cluster.advertise)
+
+
 def _build_target(
-    target: Target, store: Store, folder: Path, name: str, access_log: AccessLog
+    target: Target, store: Store, assignment: Assignment, config: Config, access_log: AccessLog
 ) -> tuple[ASGIApp, Callable[[], Awaitable[None]]]:
     async def close() -> None:
         await target.close()
         await store.close()
 
-    return TargetApp(target, load_secret(folder / SECRET), name, access_log), close
+    secret = load_secret(Path(assignment.folder) / SECRET)
+    return TargetApp(target, secret, assignment.name, access_log, _handing(config)), close
+
+
+def target_names(folder: Path, role: Role) -> tuple[str, ...]:
+    """The targets on which an ETL is to run."""
+    if role == "all":
+        return (LOCAL,)
+    return tuple(target.id for target in MapFile(folder / CLUSTER_MAP).current().targets)
 
 
 def build_store(folder: Path, config: Config, first_owner: str) -> Store:

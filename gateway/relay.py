@@ -26,14 +26,15 @@ from transom.cluster.map import Target as Node
 from transom.cluster.placement import rank
 from transom.gateway.config import ClusterConfig
 from transom.gateway.context import Call
+from transom.gateway.following import follows
 from transom.s3compat.errors import S3Error
 from transom.s3compat.reply import Reply
 from transom.target.answer import Ask
-from transom.target.app import CHECKSUM_MODE, NO_STREAM, PART_NUMBER, REQUEST_ID
+from transom.target.app import CHANGED, CHECKSUM_MODE, NO_STREAM, PART_NUMBER, RELAY_AGENT, REQUEST_ID
+from transom.target.errors import EtlChanged
 from transom.target.respond import ClientLeftError
 from transom.target.store.base import ObjectInfo
 
-FOLLOWS_HEADER = "x-transom-follows-redirects"
 _TO_TARGET = frozenset({"range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"})
 _NOT_RELAYED = frozenset({"transfer-encoding", "connection", "keep-alive", "date", "server", REQUEST_ID})
 _CHUNK = 256 * 1024
@@ -60,7 +61,7 @@ class RelayedTransforms:
 
     async def answer(self, ask: Ask, source: ObjectInfo, call: Call | None, *, explicit: bool) -> Reply:  # noqa: ARG002
         """See Transforms."""
-        if call is not None and explicit and ask.part_number is None and self._follows(call):
+        if call is not None and explicit and ask.part_number is None and follows(self.config, call.request.headers):
             ranked = self._ranked(ask)
             if ranked and not _DOT_SEGMENT.search(f"/{ask.key}/"):
                 return self._redirect(ask, call, ranked[0])
@@ -72,12 +73,6 @@ class RelayedTransforms:
             await self._session.close()
 
     # --- redirect -------------------------------------------------------------------------------
-
-    def _follows(self, call: Call) -> bool:
-        if self.config.redirect != "auto":
-            return self.config.redirect == "always"
-        headers = call.request.headers
-        return FOLLOWS_HEADER in headers or headers.get("user-agent", "").startswith(self.config.followers)
 
     def _redirect(self, ask: Ask, call: Call, node: Node) -> Reply:
         host = self.config.advertise or _PORT.sub("", call.request.host) or node.host
@@ -112,6 +107,9 @@ class RelayedTransforms:
         give_up = time.monotonic() + _ATTEMPTS_FOR_S
         while True:
             response = await self._unless_left(ask, self.fetch(ask, call, _asked_headers(ask)))
+            if CHANGED in response.headers:
+                response.release()
+                raise EtlChanged(f"ETL '{ask.plan.name}' was changed just now. Ask again.", retry_after_s=1)
             status, headers, length = response.status, _answered_headers(response), response.content_length
             if ask.method == "HEAD" or status == HTTPStatus.NOT_MODIFIED or length == 0:
                 response.release()
@@ -185,7 +183,11 @@ class RelayedTransforms:
             timeout = aiohttp.ClientTimeout(total=None, connect=5)
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ssl=self.tls or True)
             self._session = aiohttp.ClientSession(
-                connector=connector, timeout=timeout, auto_decompress=False, read_bufsize=_CHUNK
+                connector=connector,
+                timeout=timeout,
+                auto_decompress=False,
+                read_bufsize=_CHUNK,
+                headers={"User-Agent": RELAY_AGENT},
             )
         return self._session
 

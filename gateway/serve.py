@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 import ssl
@@ -21,24 +22,31 @@ from typing import Any
 
 import structlog
 
+from transom.cluster.catalog import Catalog
 from transom.cluster.grants import SecretError, load_secret
 from transom.cluster.map import ClusterMap, MapFile, State
 from transom.cluster.map import Target as Node
+from transom.cluster.records import CatalogError
 from transom.gateway.config import Config, ConfigError, load_config
 from transom.gateway.credentials import Credentials, load_credentials
 from transom.gateway.hold import FolderHold
-from transom.gateway.process import CLUSTER_MAP, SECRET, STORE, Assignment, Role, configure_logging
+from transom.gateway.listening import listen, listen_for_services
+from transom.gateway.process import CATALOG, CLUSTER_MAP, SECRET, STORE, Assignment, Role, configure_logging
 from transom.plugins.errors import LoadError
 from transom.plugins.manager import load
 from transom.s3compat.errors import S3Error
 from transom.s3compat.names import check_bucket_name
+from transom.target.etl.keeper.places import Places
+from transom.target.etl.keeper.want import forget_statuses, has_remains, wants_keeper
+from transom.target.etl.metrics import METRICS
 from transom.target.etl.results import sweep, sweep_after
+from transom.target.etl.workers_status import LOCAL
 from transom.target.store.local.folder_lock import FolderLock
 
-_BACKLOG = 1024
 _READY_TIMEOUT_S = 60.0
 _RESTART_PAUSE_S = (0.1, 5.0)
 _STEADY_S = 10.0
+_KEEPER_GRACE_S = 4.0  # for workers to end, whatever the server processes took of the time to stop
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not bound
 _log = structlog.get_logger("transom.serve")
 _SECTIONS = {
@@ -63,16 +71,21 @@ def run(directory: Path | None, config_file: Path | None, overrides: Mapping[str
     # the first one in sweeps what a crash left; holding it open keeps later processes from sweeping again
     hold = FolderLock(folder / STORE)
     sweep(folder / "results")
+    shutil.rmtree(folder / METRICS, ignore_errors=True)  # counts begin anew
     try:
-        supervisor = Supervisor(config, folder, credentials, ours.fd)
+        catalog = Catalog.open(folder / CATALOG)
+        supervisor = Supervisor(config, folder, credentials, catalog, ours.fd)
         try:
             supervisor.start()
         except OSError as error:
-            where = f"{config.server.host}:{config.server.port}"
+            where = error.filename or f"{config.server.host}:{config.server.port}"
             print(f"transom: can't listen on {where}: {error.strerror}", file=sys.stderr)  # noqa: T201
             return 1
         _announce(supervisor, credentials, made=made)
         return supervisor.watch()
+    except CatalogError as error:
+        print(f"transom: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     finally:
         hold.release()
         ours.release()
@@ -80,12 +93,12 @@ def run(directory: Path | None, config_file: Path | None, overrides: Mapping[str
 
 @dataclass(slots=True)
 class _Process:
-    """One process to keep running."""
+    """One process to keep running; of keepers the first alone serves a socket, if services elsewhere fetch there."""
 
     name: str
     role: Role
     server: str
-    socket: socket.socket
+    socket: socket.socket | None
     child: subprocess.Popen[bytes] | None = None
     starting: int = -1  # the pipe end that closes once the child can serve, or has died
     started: float = 0.0
@@ -100,15 +113,17 @@ class Supervisor:
     config: Config
     folder: Path
     credentials: Credentials
+    catalog: Catalog
     hold_fd: int
     address: tuple[str, int] = ("", 0)
     _processes: list[_Process] = field(default_factory=list)
+    _keepers: list[_Process] = field(default_factory=list)  # those that nothing needed yet
     _stopping: bool = False
 
     def start(self) -> None:
         """Bind the sockets, start every process and wait until each can serve. Raises OSError."""
         server, cluster = self.config.server, self.config.cluster
-        front = _listen(server.host, server.port)
+        front = listen(server.host, server.port)
         self.address = front.getsockname()[:2]
         if cluster.targets:
             self._plan_targets(cluster.targets)
@@ -116,23 +131,46 @@ class Supervisor:
         role: Role = "gateway" if cluster.targets else "all"
         for i in range(count):
             self._processes.append(_Process(f"{role}-{i}", role, self._server(role), front))
+        targets = [process.name for process in self._processes if process.role == "target"] or [LOCAL]
+        self._keepers = [_Process(target, "keeper", "granian", None) for target in targets]
+        self._keepers[0].socket, self.config = listen_for_services(self.config)
+        for keeper in self._keepers:
+            forget_statuses(Places(self.folder, keeper.name))  # of workers of a server before this one
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._stop)
         for process in self._processes:
             self._spawn(process)
-        _await_closed([process.starting for process in self._processes], _READY_TIMEOUT_S)
+        serving = [process.starting for process in self._processes]
+        self._call_keepers(first=True)
+        _await_closed(serving, _READY_TIMEOUT_S)
 
     def watch(self) -> int:
         """Restart what dies, until told to stop; then let requests under way end, and stop everything."""
         while not self._stopping:
+            self._call_keepers()
             self._tend()
             time.sleep(0.05)
         return self._shut_down()
 
+    def _call_keepers(self, *, first: bool = False) -> None:
+        """Start the keepers once an ETL needs them; at first also where a killed server may have left workers."""
+        if not self._keepers:
+            return
+        try:
+            needed = wants_keeper(self.catalog.snapshot())
+        except CatalogError as error:
+            _log.error("the catalog can't be read", reason=str(error))
+            return
+        for keeper in list(self._keepers):
+            if needed or (first and has_remains(Places(self.folder, keeper.name))):
+                self._keepers.remove(keeper)
+                self._processes.append(keeper)
+                self._spawn(keeper)
+
     def _plan_targets(self, count: int) -> None:
         nodes = []
         for i in range(count):
-            listener = _listen(self.config.server.host, 0)
+            listener = listen(self.config.server.host, 0)
             name = f"target-{i}"
             self._processes.append(_Process(name, "target", self._server("target"), listener))
             reachable = _LOOPBACK.get(self.config.server.host, self.config.server.host)
@@ -148,20 +186,20 @@ class Supervisor:
 
     def _spawn(self, process: _Process) -> None:
         process.starting, told = os.pipe()
-        fd = process.socket.fileno()
+        fds = [told, self.hold_fd, *([process.socket.fileno()] if process.socket is not None else [])]
         assignment = Assignment(
             role=process.role,
             name=process.name,
             folder=str(self.folder),
             server="granian" if process.server == "granian" else "hypercorn",
-            socket_fd=fd,
+            socket_fd=process.socket.fileno() if process.socket is not None else -1,
             ready_fd=told,
             supervisor=os.getpid(),
             config=_exposed(self.config),
             keys=self.credentials.exposed(),
         )
         process.child = subprocess.Popen(
-            [sys.executable, "-m", "transom.gateway.process"], stdin=subprocess.PIPE, pass_fds=(fd, told, self.hold_fd)
+            [sys.executable, "-m", "transom.gateway.process"], stdin=subprocess.PIPE, pass_fds=fds
         )
         os.close(told)
         process.started = time.monotonic()
@@ -190,6 +228,8 @@ class Supervisor:
         process.pause_s = min(process.pause_s * 2, _RESTART_PAUSE_S[1])
         process.child = None
         _forget_pipe(process)
+        if process.role == "keeper":
+            forget_statuses(Places(self.folder, process.name))  # its workers went with it
         self._mark(process, "down")
 
     def _mark(self, process: _Process, state: State) -> None:
@@ -207,10 +247,11 @@ class Supervisor:
 
     def _shut_down(self) -> int:
         give_up = time.monotonic() + self.config.server.shutdown_s
-        targets = [process for process in self._processes if process.role == "target"]
-        # gateways first: what they relay ends only while the targets still serve
-        for group in ([each for each in self._processes if each.role != "target"], targets):
-            _end([process.child for process in group if process.child is not None], give_up)
+        # gateways first: what they relay ends only while the targets still serve, and those only while workers do
+        for roles in (("all", "gateway"), ("target",), ("keeper",)):
+            ending = [each.child for each in self._processes if each.role in roles and each.child is not None]
+            _end(ending, max(give_up, time.monotonic() + _KEEPER_GRACE_S) if "keeper" in roles else give_up)
+        self.catalog.close()
         return 0
 
 
@@ -274,16 +315,6 @@ def _check_tls(config: Config) -> None:
 def _exposed(config: Config) -> dict[str, Any]:
     """The configuration for a child: JSON-ready, and without the keys, which travel with their owners."""
     return config.model_dump(mode="json", exclude={"key"})
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(_BACKLOG)
-    listener.setblocking(False)
-    return listener
 
 
 def _await_closed(pipes: list[int], timeout_s: float) -> None:

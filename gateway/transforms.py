@@ -5,6 +5,7 @@ Authorises the source anew on every request, cached or not, then asks for the re
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from transom.cluster.catalog import Catalog
@@ -15,9 +16,13 @@ from transom.gateway.views import View, find_view
 from transom.s3compat.operations import GetObject, HeadObject
 from transom.s3compat.reply import Reply
 from transom.target.answer import Ask, answer
+from transom.target.errors import EtlChanged
 from transom.target.etl.plan import Plan
+from transom.target.handing import Handing
 from transom.target.service import Target
 from transom.target.store.base import ObjectInfo
+
+_CHANGED_PAUSES_S = (0.0, 0.05, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +30,15 @@ class EmbeddedTransforms:
     """The target in this process: no hop at all."""
 
     target: Target
+    handing: Handing
 
-    async def answer(self, ask: Ask, source: ObjectInfo, call: Call | None, *, explicit: bool) -> Reply:  # noqa: ARG002
+    async def answer(self, ask: Ask, source: ObjectInfo, call: Call | None, *, explicit: bool) -> Reply:
         """See Transforms."""
+        if call is not None and explicit:
+            scheme, until = call.request.scheme, call.identity.expires_at
+            handed = await self.handing.reply(self.target, ask, source, scheme=scheme, until=until)
+            if handed is not None:
+                return handed
         return await answer(self.target, ask, source)
 
     async def close(self) -> None:
@@ -51,6 +62,14 @@ class TransformReads:
         check_read(call, op)
         bucket = await access.known_bucket(ctx, op)
         source = await access.readable_source(ctx, call, bucket, op.key)
+        for pause_s in _CHANGED_PAUSES_S:
+            try:
+                return await self._answer(call, op, source)
+            except EtlChanged:  # the plan is of a revision that has gone meanwhile
+                await asyncio.sleep(pause_s)
+        return await self._answer(call, op, source)
+
+    async def _answer(self, call: Call, op: GetObject | HeadObject, source: ObjectInfo) -> Reply:
         view = find_view(self.catalog, op.bucket)
         ask = Ask(
             method="HEAD" if isinstance(op, HeadObject) else "GET",

@@ -14,8 +14,9 @@ from transom.s3compat.errors import ERROR_HEADER, S3Error, from_target, in_heade
 from transom.s3compat.reply import Reply
 from transom.target.access_log import AccessLog
 from transom.target.answer import Ask, answer
-from transom.target.errors import TargetError
+from transom.target.errors import EtlChanged, TargetError
 from transom.target.etl.plan import Plan
+from transom.target.handing import Handing
 from transom.target.respond import ClientLeftError, Departure, UnfinishedBodyError, lifespan, respond
 from transom.target.service import Target
 
@@ -23,6 +24,8 @@ REQUEST_ID = "x-amz-request-id"
 PART_NUMBER = "x-transom-part-number"
 CHECKSUM_MODE = "x-amz-checksum-mode"
 NO_STREAM = "x-transom-no-stream"  # the relay's client takes no body without a length
+CHANGED = "x-transom-changed"  # tells a relay to plan anew
+RELAY_AGENT = "transom-relay"  # what a gateway calls itself
 _XML = ("content-type", "application/xml")
 _log = structlog.get_logger("transom.target")
 
@@ -35,6 +38,7 @@ class TargetApp:
     secret: bytes
     target_id: str
     access_log: AccessLog
+    handing: Handing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -74,16 +78,25 @@ class TargetApp:
             grant = self._grant(scope)
             request_id = grant.request_id or request_id
             plan = self.target.registry.again(grant.plan)
-            return await answer(self.target, _ask(grant, plan, scope, headers, departure)), request_id
+            ask = _ask(grant, plan, scope, headers, departure)
+            return await self._handed_over(ask, grant, scope) or await answer(self.target, ask), request_id
         except ClientLeftError:
             raise
         except (S3Error, TargetError) as failure:
             error = from_target(failure)
+            if isinstance(failure, EtlChanged):
+                error.headers[CHANGED] = "1"
         except Exception:
             _log.exception("internal error", request_id=request_id)
             error = S3Error("InternalError")
         body = render(error, resource=scope["path"], request_id=request_id)
         return Reply(error.status, [_XML, (ERROR_HEADER, in_header(error)), *error.headers.items()], body), request_id
+
+    async def _handed_over(self, ask: Ask, grant: Grant, scope: Scope) -> Reply | None:
+        """Send a client on to the worker; a relay asks for somebody who would not follow."""
+        if ask.headers.get("user-agent") == RELAY_AGENT:
+            return None
+        return await self.handing.reply(self.target, ask, None, scheme=scope["scheme"], until=grant.expires_at)
 
     def _grant(self, scope: Scope) -> Grant:
         try:

@@ -122,6 +122,10 @@ class EtlUnavailable(TargetError):
     """The ETL is stopped, or its circuit is open."""
 
 
+class EtlChanged(EtlUnavailable):
+    """The ETL was changed between the planning of a run and its start: plan anew."""
+
+
 class SlowDown(TargetError):
     """Too much is under way, or the result isn't ready within the wait budget."""
 

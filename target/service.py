@@ -6,7 +6,7 @@ It knows nothing of S3 or HTTP; `transom.target.answer` speaks for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,18 @@ from pathlib import Path
 from transom.cluster.catalog import Catalog
 from transom.plugins.manager import Transformers
 from transom.target.errors import EtlInputRejected, ResultPreconditionFailed
-from transom.target.etl.limits import Gate, Limits
+from transom.target.etl.error_log import ErrorLog
+from transom.target.etl.limits import SLOTS, Gate, Limits
 from transom.target.etl.locks import ByteLocks
+from transom.target.etl.metrics import EtlMetrics
 from transom.target.etl.outputs import CachedRun, DirectRun, OpenResult
 from transom.target.etl.pipeline import Pipelines
 from transom.target.etl.plan import Identity, Plan, identify
 from transom.target.etl.registry import Registry
 from transom.target.etl.results import Results
-from transom.target.etl.runs import Runner, Wanted
+from transom.target.etl.runs import Failures, Runner, Wanted
+from transom.target.etl.runtimes.elsewhere import Elsewhere
+from transom.target.etl.runtimes.handover import Door
 from transom.target.etl.workers import WorkerPool
 from transom.target.store.base import ObjectInfo, Store
 
@@ -45,7 +49,11 @@ class Described:
 
 
 class Target:
-    """One process's part of a target. Everything it keeps is shared with the others through `folder`."""
+    """One process's part of a target. Everything it keeps is shared with the others through `folder`.
+
+    `elsewhere` makes the runtimes that are no plugin's, given the folder for what runs write meanwhile; without it,
+    only plugins run.
+    """
 
     def __init__(
         self,
@@ -56,14 +64,20 @@ class Target:
         *,
         limits: Limits,
         results: ResultSettings,
+        elsewhere: Callable[[Path], Elsewhere] | None = None,
     ) -> None:
         self.store = store
         self.registry = Registry(transformers, catalog)
         self.limits = limits
         self._results = Results(folder / "results", max_bytes=results.max_bytes)
-        self._pipelines = Pipelines(transformers, WorkerPool(self._results.scratch_folder), limits)
-        gate = Gate(ByteLocks(folder / "run" / "slots"), limits, catalog)
-        self._runner = Runner(store, self._results, self._pipelines, gate, ByteLocks(folder / "run" / "results"))
+        self.errors = ErrorLog(folder / "errors.sqlite")
+        metrics = EtlMetrics()
+        scratch = self._results.scratch_folder
+        apart = None if elsewhere is None else elsewhere(scratch)
+        self._pipelines = Pipelines(transformers, WorkerPool(scratch), limits, metrics, apart)
+        gate = Gate(ByteLocks(folder / SLOTS), limits, catalog)
+        turns = ByteLocks(folder / "run" / "results")
+        self._runner = Runner(store, self._results, self._pipelines, gate, turns, Failures(self.errors, metrics))
 
     # --- which result -------------------------------------------------------------------------
 
@@ -126,7 +140,16 @@ class Target:
         """Run for one client, keeping nothing; raises SlowDown when it can't begin before `give_up`."""
         return await self._runner.direct(wanted, give_up)
 
+    def hands_over(self, plan: Plan) -> bool:
+        """Whether clients that follow are to be sent to the plan's worker itself."""
+        return self._pipelines.handover is not None and self._pipelines.handover.wanted(plan)
+
+    def door(self, plan: Plan, source: ObjectInfo, until: float | None) -> Door | None:
+        """A signed way to the plan's worker, no longer than `until` in epoch seconds; None where there is none now."""
+        return None if self._pipelines.handover is None else self._pipelines.handover.door(plan, source, until)
+
     async def close(self) -> None:
         """Give up what is under way and close the index."""
         await self._runner.close()
         self._results.close()
+        self.errors.close()

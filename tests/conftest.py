@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.containers.fixtures import aistore_image, container_engine, gone, socket_folder
 from tests.running import RunningServer
+
+__all__ = ["aistore_image", "container_engine", "gone", "socket_folder"]
 
 # How the server can be run; what is promised of one way is promised of all.
 WAYS = {

@@ -17,6 +17,8 @@ from typing import Any
 
 from tests.running import RunningServer
 from tests.wire import eventually
+from transom.target.etl.keeper.places import Places
+from transom.target.etl.runtimes.base import MARK
 
 _LISTEN = "0A"
 NO_RETRIES: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "read_timeout": 60}
@@ -48,6 +50,23 @@ def children(pid: int) -> list[int]:
 def workers(server: RunningServer) -> list[int]:
     """The ETL worker processes under the server's processes."""
     return [each for process in server.children() for each in children(process) if b"etl.worker" in _command(each)]
+
+
+def marked(server: RunningServer) -> list[int]:
+    """Processes, of whatever parent, that carry the mark of a server's targets: their ETLs' programs."""
+    marks = {f"{MARK}={Places(server.folder, target).mark}".encode() for target in ("local", "target-0", "target-1")}
+    return [pid for pid in _pids() if marks & _environment(pid)]
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _environment(pid: int) -> set[bytes]:
+    try:
+        return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    except OSError:
+        return set()
 
 
 def _command(pid: int) -> bytes:

@@ -37,13 +37,17 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server that is up. Without an access key it takes unsigned requests."""
+    """A server that is up. Without an access key it takes unsigned requests.
+
+    One that doesn't keep what it is sent is no store: nothing of it can be prepared, read back or removed.
+    """
 
     name: str
     endpoint: str
     pid: int
     access_key: str = ""
     secret_key: str = ""
+    keeps: bool = True
 
     def memory(self) -> Memory:
         """The memory of the server and its children."""

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,10 +20,12 @@ from rich.console import Console
 from transom.bench.data import parse_size
 from transom.bench.peers import PeerError, rclone, transom
 from transom.bench.run import BenchError
+from transom.bench.suite import etl as etl_suite
 from transom.bench.suite.cases import BARE_LOOP, EVERYONE, GROUPS, SIZES, cases
 from transom.bench.suite.compare import Settings, compare, started, work_folder
+from transom.bench.suite.etl_cases import ETL_SIZES, etl_cases, etl_ratios
 from transom.bench.suite.memory import up_and_down
-from transom.bench.suite.ratios import figures_table, outcomes, ratios_table
+from transom.bench.suite.ratios import Outcome, Results, figures_table, outcomes, ratios_table
 from transom.bench.suite.ratios import to_json as suite_json
 
 QUICK_SIZES = ("4KiB", "1MiB")
@@ -55,14 +58,7 @@ def core(
     strict: Annotated[bool, typer.Option("--strict", help="Fail when a target is missed.")] = False,
 ) -> None:
     """Compare GET, PUT and transforms with the peers, and print ratios against their targets."""
-    cores = sorted(os.sched_getaffinity(0))
-    settings = Settings(
-        rounds=1 if quick else rounds,
-        seconds=QUICK_SECONDS if quick else seconds,
-        warmup_s=QUICK_WARMUP_S if quick else WARMUP_S,
-        server_cores=tuple(cores[:1]) if len(cores) > 1 else (),
-        client_cores=tuple(cores[1:2]),
-    )
+    settings = _settings(1 if quick else rounds, QUICK_SECONDS if quick else seconds, quick=quick)
     wanted = _chosen(sizes, list(SIZES), "--sizes")
     todo = cases([s for s in wanted if not quick or s in QUICK_SIZES], _chosen(groups, list(GROUPS), "--groups"))
     begun = time.time()
@@ -74,18 +70,32 @@ def core(
     found = outcomes(results)
     out.print(figures_table(todo, [*up, BARE_LOOP], results))
     out.print(ratios_table(found))
-    about = {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
-        "quick": quick,
-        "rounds": settings.rounds,
-        "seconds": settings.seconds,
-        "machine": machine(),
-        "absent": absent,
-    }
-    _write(json_file, suite_json(results, found, about))
-    failed = [f"{case} on {peer}: {figures.error}" for (case, peer), figures in results.items() if figures.error]
-    if failed or (strict and (absent or any(outcome.verdict == "missed" for outcome in found))):
-        raise typer.Exit(1)
+    _conclude(json_file, results, found, _about(begun, settings, absent, quick=quick), strict=strict)
+
+
+@app.command()
+def etl(
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; figures are medians over them.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of one measurement.")] = 1.5,
+    sizes: Annotated[str, typer.Option(help="Object sizes.")] = ",".join(ETL_SIZES),
+    engine: Annotated[
+        str, typer.Option(help="A container engine's socket, unix:///PATH; else DOCKER_HOST, or a usual one.")
+    ] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="A smoke run; its figures mean little.")] = False,
+    json_file: Annotated[Path, typer.Option("--json", help="Where the results go.")] = Path("out/bench-etl.json"),
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when a target is missed.")] = False,
+) -> None:
+    """Compare every runtime and transport with the call in process and with a plain GET."""
+    settings = _settings(1 if quick else rounds, QUICK_SECONDS if quick else seconds, quick=quick)
+    wanted = _chosen(sizes, list(ETL_SIZES), "--sizes")
+    begun = time.time()
+    with work_folder() as work, etl_suite.started(work, settings, engine, out.print) as (up, names, absent):
+        todo = etl_cases(wanted, names)
+        results = compare(todo, up, settings, out.print)
+    found = outcomes(results, etl_ratios(wanted, names))
+    out.print(etl_suite.latencies_table(results, [(case.name, peer) for case in todo for peer in case.peers]))
+    out.print(ratios_table(found))
+    _conclude(json_file, results, found, _about(begun, settings, absent, quick=quick), strict=strict)
 
 
 @app.command()
@@ -114,6 +124,38 @@ def memory(
         )
     _write(json_file, {"schema": "transom.memory/1", "machine": machine(), "runs": found})
     if not all(figures["met"] for figures in found if figures["peer"].startswith("transom")):
+        raise typer.Exit(1)
+
+
+def _settings(rounds: int, seconds: float, *, quick: bool) -> Settings:
+    cores = sorted(os.sched_getaffinity(0))
+    return Settings(
+        rounds=rounds,
+        seconds=seconds,
+        warmup_s=QUICK_WARMUP_S if quick else WARMUP_S,
+        server_cores=tuple(cores[:1]) if len(cores) > 1 else (),
+        client_cores=tuple(cores[1:2]),
+    )
+
+
+def _about(begun: float, settings: Settings, absent: Mapping[str, str], *, quick: bool) -> dict[str, Any]:
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
+        "quick": quick,
+        "rounds": settings.rounds,
+        "seconds": settings.seconds,
+        "machine": machine(),
+        "absent": absent,
+    }
+
+
+def _conclude(
+    json_file: Path, results: Results, found: Sequence[Outcome], about: Mapping[str, Any], *, strict: bool
+) -> None:
+    """Write the JSON; fail for a case that failed, and if `strict` for a target missed and a peer absent."""
+    _write(json_file, suite_json(results, found, about))
+    failed = any(figures.error for figures in results.values())
+    if failed or (strict and (about["absent"] or any(outcome.verdict == "missed" for outcome in found))):
         raise typer.Exit(1)
 
 

@@ -6,7 +6,7 @@ It decides neither what is measured nor which ratio is good: `cases` does.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,9 @@ from transom.bench.peers import Peer, PeerError, moto, nginx, rclone, transom
 from transom.bench.report import Report
 from transom.bench.run import Bench, BenchError
 from transom.bench.sign import Credentials, Endpoint
-from transom.bench.suite import bareloop
+from transom.bench.suite import bareloop, http_loop
 from transom.bench.suite.cases import BARE_LOOP, TRANSOMS, UNCACHED, Case
+from transom.bench.suite.etl_cases import BARE_WORKER, HTTP_LOOP
 from transom.bench.suite.ratios import Figures
 from transom.bench.worker import Pace
 from transom.client.admin import AdminClient, AdminError
@@ -125,8 +126,10 @@ def compare(
                 figures = results[case.name, name] = Figures()
                 bench = bench_of(case, peers[name], settings)
                 try:
-                    stack.enter_context(bench.prepared())
-                    wrong = bench.rehearse()  # warms caches, and no wrong answer gets a figure
+                    wrong = 0
+                    if peers[name].keeps:
+                        stack.enter_context(bench.prepared())
+                        wrong = bench.rehearse()  # warms caches, and no wrong answer gets a figure
                     if wrong:
                         raise BenchError(f"{wrong} wrong answers")  # noqa: TRY301 - it is one of those handled below
                     benches[case.name, name] = bench
@@ -136,7 +139,8 @@ def compare(
         for number in range(settings.rounds):
             say(f"round {number + 1} of {settings.rounds}")
             for case in cases:
-                _round(case, benches, results, settings)
+                _round(case, benches, results)
+                _loops(case, peers, results, settings)
     return results
 
 
@@ -144,12 +148,23 @@ def _round(
     case: Case,
     benches: dict[tuple[str, str], Bench],
     results: dict[tuple[str, str], Figures],
-    settings: Settings,
 ) -> None:
     for name in case.peers:
         bench = benches.get((case.name, name))
         if bench is not None:
             add(results[case.name, name], bench.measure())
+
+
+def _loops(case: Case, peers: Mapping[str, Peer], results: dict[tuple[str, str], Figures], settings: Settings) -> None:
+    """What is no server: plain loops, of the transformer itself and over a worker."""
+    if HTTP_LOOP in case.peers and BARE_WORKER in peers:
+        endpoint, figures = peers[BARE_WORKER].endpoint, results.setdefault((case.name, HTTP_LOOP), Figures())
+        add(
+            figures,
+            http_loop.measure(
+                endpoint, case.size, seconds=settings.seconds, cores=settings.client_cores, seed=settings.seed
+            ),
+        )
     if BARE_LOOP in case.peers and case.pixels:
         figures = results.setdefault((case.name, BARE_LOOP), Figures())
         figures.ops_per_s.append(

@@ -52,10 +52,10 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values) if values else 0.0
 
 
-def outcomes(results: Results) -> list[Outcome]:
+def outcomes(results: Results, ratios: Sequence[Ratio] = RATIOS) -> list[Outcome]:
     """Every ratio both of whose figures were measured."""
     found = []
-    for ratio in RATIOS:
+    for ratio in ratios:
         over, under = results.get(ratio.over), results.get(ratio.under)
         if over is None or under is None:
             continue

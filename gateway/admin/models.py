@@ -22,21 +22,75 @@ class EtlBody(_Body):
     deterministic: bool | None = Field(default=None, description="Overrides what the transformer declares")
 
 
+class WorkerShown(BaseModel):
+    """One worker of an ETL, as its keeper last said."""
+
+    target: str
+    revision: int
+    state: str
+    since: float
+    restarts: int
+    message: str
+    pid: int
+    container: str
+    cpu_s: float
+    memory_bytes: int
+
+
+class PendingShown(BaseModel):
+    """A revision that is being started beside the one that serves."""
+
+    revision: int
+    spec: dict[str, Any]
+
+
+class NumbersShown(BaseModel):
+    """What an ETL did since the server started; seconds are of whole runs, None before the first."""
+
+    objects: int
+    bytes_in: int
+    bytes_out: int
+    errors: dict[str, int] = Field(description="Failed runs by code")
+    p50_s: float | None
+    p99_s: float | None
+    queue: int = Field(description="Requests that wait for a place just now")
+
+
+class ServiceShown(BaseModel):
+    """What whoever runs the service of a `url` ETL needs to know."""
+
+    secret: str = Field(description="What Transom-Signature is verified with")
+    target_url: str = Field(description="AIS_TARGET_URL: where it fetches objects; empty if it fetches none")
+
+
 class EtlShown(BaseModel):
     """An ETL as it is."""
 
     name: str
+    runtime: str
     plugin: str
     args: dict[str, Any]
+    spec: dict[str, Any] = Field(description="The normalised spec; of source code, the digest")
     cache: bool
     concurrency: int | None
     timeout_s: float | None
     deterministic: bool | None
-    state: Literal["running", "stopped"]
+    state: Literal["initializing", "running", "stopped", "failed"]
+    message: str
     kind: Literal["explicit", "implicit"]
     owner: str
     revision: int
     changed_ns: int
+    pending: PendingShown | None
+    workers: list[WorkerShown]
+    numbers: NumbersShown
+    service: ServiceShown | None
+
+
+class EtlsShown(BaseModel):
+    """ETLs as they are."""
+
+    etls: list[EtlShown]
 
 
 class ViewBody(_Body):

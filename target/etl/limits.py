@@ -13,15 +13,18 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from transom.cluster.catalog import Catalog
 from transom.target.errors import EtlUnavailable, SlowDown
 from transom.target.etl.locks import ByteLocks
 
+SLOTS = Path("run") / "slots"  # the locks, in a data folder
 _POLL_FIRST_S = 0.002
 _POLL_MAX_S = 0.05
 _CIRCUIT_FAILURES = 5
 _CIRCUIT_OPEN_S = 15
+_TICKETS = 1_000_000  # where the queue's locks begin, beyond those of the places
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ class Gate:
     @asynccontextmanager
     async def _queued(self, etl: str, base: int) -> AsyncIterator[None]:
         for i in range(self.limits.queue):
-            ticket = base + 1_000_000 + i
+            ticket = base + _TICKETS + i
             if self.locks.try_lock(ticket):
                 try:
                     yield
@@ -142,6 +145,12 @@ class Gate:
         raise SlowDown(
             f"ETL '{etl}' is busy and {self.limits.queue} requests wait for it already. Try again.", retry_after_s=1
         )
+
+
+def waiting(locks: ByteLocks, etl: str, queue: int) -> int:
+    """How many runs of an ETL wait for a place, in all processes; `locks` must hold none itself."""
+    tickets = range(_offset(etl) + _TICKETS, _offset(etl) + _TICKETS + queue)
+    return sum(locks.held_elsewhere(ticket) for ticket in tickets)
 
 
 def _offset(etl: str) -> int:

@@ -8,6 +8,10 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -44,6 +48,50 @@ class ByteLocks:
         """Let go of everything."""
         os.close(self._fd)
         self._held.clear()
+
+
+class ByteHolds:
+    """Shared holds on byte offsets of one file, for anybody to see: each instance counts its own. For any thread."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._counts: Counter[int] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def holding(self, offset: int) -> Iterator[None]:
+        """Hold an offset for as long as the block runs."""
+        self.take(offset)
+        try:
+            yield
+        finally:
+            self.drop(offset)
+
+    def take(self, offset: int) -> None:
+        """Hold an offset once more."""
+        with self._lock:
+            if not self._counts[offset]:
+                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK, offset))
+            self._counts[offset] += 1
+
+    def drop(self, offset: int) -> None:
+        """Hold an offset once less."""
+        with self._lock:
+            self._counts[offset] -= 1
+            if not self._counts[offset]:
+                del self._counts[offset]
+                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, offset))
+
+    def held_elsewhere(self, offset: int) -> bool:
+        """Whether another instance holds the offset just now."""
+        answer = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, offset))
+        return bool(struct.unpack_from("@h", answer)[0] != fcntl.F_UNLCK)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        os.close(self._fd)
+        self._counts.clear()
 
 
 def _flock(kind: int, offset: int) -> bytes:

@@ -1,7 +1,7 @@
 """Runs a plan over one object: a chain of blocking iterators, pulled from one thread.
 
-Where a stage runs is decided here: native code that releases the GIL, and small inputs, in this process; the rest in a
-worker process. It knows nothing of caches, waiting or HTTP.
+Where a stage runs is decided here: a plugin's native code that releases the GIL, and small inputs, in this process; the
+rest in a worker process; what is no plugin's, elsewhere. It knows nothing of caches, waiting or HTTP.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +22,10 @@ from transom.plugins.args import parse_args
 from transom.plugins.checks import Shape
 from transom.plugins.contract import Context, Reject, Skip, Transformer
 from transom.plugins.manager import Transformers
+from transom.plugins.nested import is_isolated
 from transom.plugins.shapes import shape_of, stream
 from transom.target.errors import (
+    EtlCrashed,
     EtlFailed,
     EtlInputRejected,
     EtlOutputTooLarge,
@@ -31,12 +34,21 @@ from transom.target.errors import (
     TargetError,
 )
 from transom.target.etl.limits import Limits
+from transom.target.etl.metrics import EtlMetrics
 from transom.target.etl.plan import Plan, Stage
+from transom.target.etl.runtimes.elsewhere import Elsewhere
+from transom.target.etl.runtimes.handover import Handover
+from transom.target.etl.runtimes.jobs import Job
+from transom.target.etl.spec import from_json
+from transom.target.etl.stand_in import is_installed, stand_in
+from transom.target.etl.transports.base import WorkerLost
 from transom.target.etl.watch import AbandonedError, Watch
 from transom.target.etl.workers import Task, WorkerPool
 from transom.target.store.base import ObjectInfo, ObjectReader
 
 _READ = 1024 * 1024
+_PAUSES_S = (0.1, 0.5)  # before a run whose worker was lost is begun again
+_LOOK_S = 0.05
 _log = logging.getLogger("transom.etl")
 
 
@@ -51,19 +63,26 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Pipelines:
-    """What it takes to run plans in this process."""
+    """What it takes to run plans in this process; without `elsewhere`, those of plugins only."""
 
     transformers: Transformers
     workers: WorkerPool
     limits: Limits
+    metrics: EtlMetrics
+    elsewhere: Elsewhere | None = None
 
-    def bind(self, plan: Plan, source: ObjectInfo, deadline: float = float("inf")) -> list[Bound]:
-        """Give each stage its transformer and context: content type and size follow the stages as far as known."""
+    def bind(
+        self, plan: Plan, source: ObjectInfo, deadline: float = float("inf"), scratch: Path | None = None
+    ) -> list[Bound]:
+        """Give each stage its transformer and context: content type and size follow the stages as far as known.
+
+        No `scratch` is for asking only, not for a run.
+        """
         bound: list[Bound] = []
         content_type = source.content_type
         size: int | None = source.size
         for stage in plan.stages:
-            transformer = self._transformer(stage.plugin)
+            transformer = self._transformer(stage)
             context = Context(
                 bucket=source.bucket,
                 key=source.key,
@@ -71,9 +90,11 @@ class Pipelines:
                 content_type=content_type,
                 size=size,
                 metadata=source.attributes.metadata,
-                args=parsed(transformer, stage.given),
+                args=parsed(transformer, stage.given) if is_installed(stage.runtime) else json.loads(stage.args),
                 deadline=deadline,
                 logger=logging.getLogger(f"transom.etl.{stage.etl}"),
+                transformers=self.transformers,
+                scratch=scratch or Path(),
             )
             bound.append(Bound(stage, transformer, context))
             content_type = transformer.content_type(context)
@@ -85,14 +106,54 @@ class Pipelines:
         last = self.bind(plan, source)[-1]
         return last.transformer.content_type(last.context), last.transformer.output_size(last.context)
 
+    @property
+    def handover(self) -> Handover | None:
+        """What sends clients to workers themselves."""
+        return None if self.elsewhere is None else self.elsewhere.handover
+
+    def close(self) -> None:
+        """Stop idle workers and let go of connections."""
+        self.workers.close()
+        if self.elsewhere is not None:
+            self.elsewhere.close()
+
+    def holding(self, plan: Plan) -> AbstractContextManager[None]:
+        """Keep the plan's workers up while the block runs, whatever becomes of their ETLs."""
+        if self.elsewhere is None or plan.in_process:
+            return nullcontext()
+        return self.elsewhere.served.holding(plan)
+
     def produce(self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path) -> Generator[bytes, None, None]:
         """Yield the pipeline's output. Blocking. Raises the Etl* errors of `transom.target.errors`."""
+        run = self._run if plan.in_process else self._run_again
+        return run(plan, reader, watch, scratch)
+
+    def _run_again(self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path) -> Generator[bytes, None, None]:
+        """Run it; where a worker is lost with none of the output handed on, again from the source, a few times."""
+        for pause_s in (*_PAUSES_S, None):
+            begun = False
+            try:
+                with closing(self._run(plan, reader, watch, scratch)) as pieces:
+                    for piece in pieces:
+                        begun = True
+                        yield piece
+            except WorkerLost as lost:
+                if begun or pause_s is None or watch.left_s() <= pause_s:
+                    raise EtlCrashed(str(lost), etl=watch.stage) from lost
+                _log.warning("a run of ETL %s begins again: %s", plan.name, lost)
+                _pause(pause_s, watch)
+            else:
+                return
+
+    def _run(self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path) -> Generator[bytes, None, None]:
         chunks: Generator[bytes, None, None] = _read(reader)
-        stages = self.bind(plan, reader.info, watch.deadline)
+        stages = self.bind(plan, reader.info, watch.deadline, scratch)
         path = reader.path if shape_of(stages[0].transformer) is Shape.FILE else None
+        source: ObjectReader | None = reader
         for bound in stages:
-            chunks = _Stage(self, bound, watch, scratch, path).over(chunks)
-            path = None
+            stage = _Stage(self, bound, watch, scratch, path, source)
+            chunks = self.metrics.counted(bound.stage.etl, stage.over, chunks)
+            path = source = None
         total = 0
         with closing(chunks):
             for piece in chunks:
@@ -103,22 +164,25 @@ class Pipelines:
                 if piece:
                     yield piece
 
-    def _transformer(self, plugin: str) -> Transformer:
+    def _transformer(self, stage: Stage) -> Transformer:
+        if not is_installed(stage.runtime):
+            return stand_in(stage.spec)
         try:
-            return self.transformers[plugin]
+            return self.transformers[stage.plugin]
         except KeyError:
-            raise EtlFailed(f"transformer '{plugin}' is not installed on this target") from None
+            raise EtlFailed(f"transformer '{stage.plugin}' is not installed on this target") from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """One stage of one run."""
+    """One stage of one run; the first has the object's `reader`, and its `path` where that is wanted."""
 
     pipelines: Pipelines
     bound: Bound
     watch: Watch
     scratch: Path
     path: Path | None
+    reader: ObjectReader | None
 
     def over(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
         """Transform `chunks`; turn what the transformer raises into the target's errors, naming its ETL.
@@ -133,13 +197,15 @@ class _Stage:
                 for piece in output:
                     yield piece
                     self.watch.stage = etl
-        except (TargetError, AbandonedError):
+        except (TargetError, AbandonedError, WorkerLost):
             if upstream:
                 raise upstream[0] from None
             raise
         except Exception as error:
             if upstream:
                 raise upstream[0] from None
+            if isinstance(error, TimeoutError):
+                self.watch.check()  # a transformer that keeps to its deadline may see it pass first
             raise _explain(self.bound, error) from error
 
     def _watched(self, chunks: Iterator[bytes], upstream: list[BaseException]) -> Iterator[bytes]:
@@ -154,6 +220,10 @@ class _Stage:
 
     def _run(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
         bound, limits = self.bound, self.pipelines.limits
+        if bound.stage.runtime != "plugin":
+            return self._run_apart(chunks)
+        if is_isolated(self.pipelines.transformers, bound.transformer, bound.context.args):
+            return self._run_pooled(chunks)
         here = bound.transformer.releases_gil
         if not here:
             chunks, here = _is_small(chunks, bound.context.size, limits.gil_inline_size)
@@ -166,8 +236,23 @@ class _Stage:
                 scratch=self.scratch,
                 max_memory=limits.max_memory,
             )
-        task = Task(bound.stage.plugin, bound.stage.given, bound.context, limits.max_memory)
+        return self._run_pooled(chunks)
+
+    def _run_pooled(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+        stage = self.bound.stage
+        task = Task(stage.plugin, stage.given, self.bound.context, self.pipelines.limits.max_memory)
         return self.pipelines.workers.run(task, chunks, self.watch)
+
+    def _run_apart(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+        """Run a stage that is not to run in this process, whatever its input."""
+        stage, elsewhere = self.bound.stage, self.pipelines.elsewhere
+        if stage.runtime == "process":
+            return self._run_pooled(chunks)
+        if elsewhere is None:
+            raise EtlFailed(f"ETL '{stage.etl}' can't be run in this process", etl=stage.etl)
+        job = Job(stage, from_json(stage.spec), self.bound.context, self.reader)
+        pieces = elsewhere.run(job, chunks, self.watch)
+        return pieces if job.spec.max_output is None else _bounded(stage.etl, pieces, job.spec.max_output)
 
 
 @lru_cache(maxsize=1024)
@@ -189,6 +274,23 @@ def _is_small(chunks: Iterator[bytes], size: int | None, limit: int) -> tuple[It
         if seen > limit:
             return itertools.chain(head, chunks), False
     return iter(head), True
+
+
+def _bounded(etl: str, pieces: Generator[bytes, None, None], max_output: int) -> Generator[bytes, None, None]:
+    total = 0
+    with closing(pieces):
+        for piece in pieces:
+            total += len(piece)
+            if total > max_output:
+                raise EtlOutputTooLarge(f"ETL '{etl}' made more than {max_output} bytes", etl=etl)
+            yield piece
+
+
+def _pause(pause_s: float, watch: Watch) -> None:
+    end = time.monotonic() + pause_s
+    while time.monotonic() < end:
+        watch.check()
+        time.sleep(_LOOK_S)
 
 
 def _explain(bound: Bound, error: Exception) -> TargetError:

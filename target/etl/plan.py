@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from transom.cluster.records import RuntimeName
 from transom.target.store.base import ObjectInfo
 
 
@@ -18,7 +19,8 @@ class Stage:
 
     `args` is the canonical text of its arguments, part of the identity; `given` is the JSON they are parsed from
     again where the stage runs. `changed_s` is when this revision came, in epoch seconds. Zero leaves `timeout_s` and
-    `concurrency` to the target.
+    `concurrency` to the target. `runtime` is a record's (`transom.cluster.records`); `spec` the canonical JSON that
+    `transom.target.etl.spec.from_json` reads, empty for a plain plugin ETL.
     """
 
     etl: str
@@ -32,6 +34,8 @@ class Stage:
     cache: bool = True
     timeout_s: float = 0.0
     concurrency: int = 0
+    runtime: RuntimeName = "plugin"
+    spec: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,11 @@ class Plan:
     def cache(self) -> bool:
         """Whether whole GETs may be kept in the result cache."""
         return all(stage.cache for stage in self.stages)
+
+    @property
+    def in_process(self) -> bool:
+        """Whether no stage needs more than the server's own processes."""
+        return all(stage.runtime in ("plugin", "process") for stage in self.stages)
 
     @property
     def changed_s(self) -> int:

@@ -1,6 +1,7 @@
 """Which ETLs there are: those of the catalog, and every installed transformer whose arguments have defaults.
 
-Turns the names and arguments somebody asks with into a `Plan`. Knows nothing of where it runs.
+Those of other runtimes are planned by their spec alone. Turns the names and arguments somebody asks with into a
+`Plan`. Knows nothing of where it runs.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from transom.plugins.args import canonical, first_fields, has_defaults, parse_ar
 from transom.plugins.contract import Transformer
 from transom.plugins.errors import ArgsError
 from transom.plugins.manager import Transformers
-from transom.target.errors import EtlArgsInvalid, EtlUnavailable, NoSuchEtl
+from transom.plugins.nested import used
+from transom.target.errors import EtlArgsInvalid, EtlChanged, EtlUnavailable, NoSuchEtl
 from transom.target.etl.plan import Asked, Plan, Stage
+from transom.target.etl.spec import canonical_spec, from_json
+from transom.target.etl.stand_in import is_installed, merged_args, stand_in
 
 MAX_STAGES = 16
 _REMEMBERED = 2048
@@ -32,6 +36,7 @@ class Registry:
     transformers: Transformers
     catalog: Catalog
     _plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
+    _specs: dict[tuple[str, int], str] = field(default_factory=dict)
     _version: int = -1
 
     def plan(self, pipeline: Sequence[str], args_json: str | None = None, options: Options = ()) -> Plan:
@@ -42,6 +47,8 @@ class Registry:
         snapshot = self.catalog.snapshot()
         if snapshot.version != self._version or len(self._plans) > _REMEMBERED:
             self._plans.clear()
+            live = {(record.name, record.revision) for record in snapshot.etls.values()}
+            self._specs = {key: text for key, text in self._specs.items() if key in live}
             self._version = snapshot.version
         key = (tuple(pipeline), args_json, tuple(options))
         plan = self._plans.get(key)
@@ -50,13 +57,13 @@ class Registry:
         return plan
 
     def again(self, text: str) -> Plan:
-        """The plan that `Plan.to_json` wrote elsewhere. Raises EtlUnavailable if the ETL was changed since."""
+        """The plan that `Plan.to_json` wrote elsewhere. Raises EtlChanged if the ETL was changed since."""
         asked, revisions = json.loads(text)
         plan = Plan(())
         for pipeline, args_json, options in asked:
             plan += self.plan(pipeline, args_json, [tuple(option) for option in options])
         if [list(revision) for revision in plan.revisions] != revisions:
-            raise EtlUnavailable(f"ETL '{plan.name}' was changed just now. Ask again.", retry_after_s=1)
+            raise EtlChanged(f"ETL '{plan.name}' was changed just now. Ask again.", retry_after_s=1)
         return plan
 
     def records(self) -> list[EtlRecord]:
@@ -89,34 +96,64 @@ class Registry:
         return Plan(tuple(stages), (Asked(tuple(pipeline), args_json, tuple(options)),))
 
     def _stage(self, record: EtlRecord, value: object, options: Mapping[str, str]) -> Stage:
-        if record.state != "running":
-            raise EtlUnavailable(
-                f"ETL '{record.name}' is stopped; an admin can start it: transom etl start {record.name}"
-            )
+        _check_state(record)
+        if is_installed(record.runtime):
+            return self._installed(record, value, options)
+        spec = self._spec(record)
+        transformer = stand_in(spec)
+        args = merged_args(record.name, from_json(spec), value, options)
+        return self._made(record, transformer, args, given=args)
+
+    def _installed(self, record: EtlRecord, value: object, options: Mapping[str, str]) -> Stage:
         transformer = self._transformer(record.plugin)
         given = {**record.args, **_by_name(record.name, transformer, value)}
         for option in options:
             given.pop(option, None)  # an option overrides what the ETL was made with
-        args = self._args(record.name, transformer, given, options)
+        args, inner = self._args(record.name, transformer, given, options)
+        return self._made(record, transformer, args, given=json.dumps([given, options]), inner=inner)
+
+    def _made(
+        self, record: EtlRecord, transformer: Transformer, args: str, *, given: str, inner: Sequence[Transformer] = ()
+    ) -> Stage:
+        """Make the stage; the transformers that this one runs, `inner`, belong to its identity."""
+        version = "+".join([transformer.version, *(f"{each.name}@{each.version}" for each in inner)])
+        deterministic = all(each.deterministic for each in (transformer, *inner))
         return Stage(
             etl=record.name,
             plugin=record.plugin,
-            version=transformer.version,
+            version=version,
             revision=record.revision,
             args=args,
-            given=json.dumps([given, options]),
+            given=given,
             changed_s=record.changed_ns // 1_000_000_000,
-            deterministic=transformer.deterministic if record.deterministic is None else record.deterministic,
+            deterministic=deterministic if record.deterministic is None else record.deterministic,
             cache=record.cache,
             timeout_s=record.timeout_s or 0.0,
             concurrency=record.concurrency or 0,
+            runtime=record.runtime,
+            spec=self._spec(record),
         )
 
-    def _args(self, etl: str, transformer: Transformer, value: object, options: Mapping[str, str]) -> str:
+    def _spec(self, record: EtlRecord) -> str:
+        """The canonical text of a record's spec: one string for all plans of a revision."""
+        if not record.spec:
+            return ""
+        key = (record.name, record.revision)
+        if key not in self._specs:
+            self._specs[key] = canonical_spec(record.spec)
+        return self._specs[key]
+
+    def _args(
+        self, etl: str, transformer: Transformer, value: object, options: Mapping[str, str]
+    ) -> tuple[str, list[Transformer]]:
+        """The canonical text of the arguments, and the transformers that a run with them runs, theirs added to it."""
         try:
-            return canonical(parse_args(transformer, value, options, etl=etl))
+            args = parse_args(transformer, value, options, etl=etl)
+            inner = list(used(self.transformers, transformer, args, etl=etl))
         except ArgsError as error:
             raise EtlArgsInvalid(str(error)) from error
+        texts = [canonical(args), *(canonical(each.args) for each in inner)]
+        return "\n".join(texts), [each.transformer for each in inner]
 
     def _find(self, snapshot: Snapshot, name: str) -> EtlRecord:
         record = snapshot.etls.get(name)
@@ -139,6 +176,16 @@ class Registry:
         return transformer
 
 
+def _check_state(record: EtlRecord) -> None:
+    """Raise EtlUnavailable for an ETL that takes no requests now."""
+    if record.state == "running":
+        return
+    if record.state == "initializing":
+        raise EtlUnavailable(f"ETL '{record.name}' is starting", retry_after_s=1)
+    what = f"failed: {record.message}" if record.state == "failed" else "is stopped"
+    raise EtlUnavailable(f"ETL '{record.name}' {what}; an admin can start it: transom etl start {record.name}")
+
+
 def _implicit(transformer: Transformer) -> EtlRecord:
     return EtlRecord(name=transformer.name, plugin=transformer.name, kind="implicit")
 
@@ -148,7 +195,7 @@ def _values(args_json: str | None, stages: int) -> list[object]:
         return [None] * stages
     try:
         value = json.loads(args_json)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = args_json  # AIStore's clients send a bare word as it is
     if stages == 1:
         return value if isinstance(value, list) and len(value) == 1 else [value]

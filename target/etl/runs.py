@@ -10,10 +10,11 @@ import asyncio
 import errno
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,8 +29,10 @@ from transom.target.errors import (
     StoreFull,
     TargetError,
 )
+from transom.target.etl.error_log import ErrorEntry, ErrorLog
 from transom.target.etl.limits import Gate, Slot
 from transom.target.etl.locks import ByteLocks
+from transom.target.etl.metrics import EtlMetrics
 from transom.target.etl.outputs import CachedRun, DirectRun, OpenResult, not_ready
 from transom.target.etl.pipeline import Pipelines
 from transom.target.etl.plan import Identity, Plan
@@ -59,15 +62,43 @@ class Wanted:
         return self.identity.id(self.generation)
 
 
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Where runs that failed are written down, for people and for graphs."""
+
+    log: ErrorLog
+    metrics: EtlMetrics
+
+    def note(self, wanted: Wanted, error: TargetError) -> None:
+        """Note a failed run, under the stage to blame; what a transformer leaves out is none. Blocking."""
+        if isinstance(error, EtlSkipped):
+            return
+        plan, code = wanted.plan, type(error).__name__
+        etl = error.etl or plan.stages[0].etl
+        self.metrics.failed(etl, code)
+        source = wanted.source
+        with suppress(sqlite3.Error):  # a record that can't be written, on a full disk, is no reason to fail otherwise
+            self.log.add(ErrorEntry(etl, time.time(), source.bucket, source.key, code, error.message, plan.name))
+
+
 class Runner:
     """Starts runs and joins them."""
 
-    def __init__(self, store: Store, results: Results, pipelines: Pipelines, gate: Gate, locks: ByteLocks) -> None:
+    def __init__(
+        self,
+        store: Store,
+        results: Results,
+        pipelines: Pipelines,
+        gate: Gate,
+        locks: ByteLocks,
+        failures: Failures,
+    ) -> None:
         self._store = store
         self._results = results
         self._pipelines = pipelines
         self._gate = gate
         self._locks = locks
+        self._failures = failures
         self._runs: dict[str, CachedRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="etl")
@@ -117,21 +148,25 @@ class Runner:
 
     async def direct(self, wanted: Wanted, give_up: float) -> DirectRun:
         """Start a run for one client; raises SlowDown when no slot comes free before `give_up`."""
-        reader = await self._reader(wanted)
-        try:
-            slot = await self._gate.enter(self._places(wanted.plan), give_up)
-        except BaseException:
-            reader.close()
-            raise
-        watch = self._watch(wanted.plan)
-        run = DirectRun(self._pipelines.describe(wanted.plan, wanted.source)[0], watch)
+        with ExitStack() as stack:
+            stack.enter_context(self._pipelines.holding(wanted.plan))
+            reader = await self._reader(wanted)
+            try:
+                slot = await self._gate.enter(self._places(wanted.plan), give_up)
+            except BaseException:
+                reader.close()
+                raise
+            watch = self._watch(wanted.plan)
+            run = DirectRun(self._pipelines.describe(wanted.plan, wanted.source)[0], watch)
+            held = stack.pop_all()
 
         def work() -> None:
             with self._pieces(wanted, reader, watch) as pieces:
                 run.feed(pieces)
 
         async def drive() -> None:
-            run.finish(await self._in_thread(wanted.plan, slot, watch, work))
+            with held:
+                run.finish(await self._in_thread(wanted, slot, watch, work))
 
         self._spawn(drive())
         return run
@@ -141,7 +176,7 @@ class Runner:
         for task in list(self._tasks):
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._pipelines.workers.close()
+        self._pipelines.close()
 
     # --- one cached run -----------------------------------------------------------------------
 
@@ -169,6 +204,10 @@ class Runner:
         return True
 
     async def _run(self, run: CachedRun, wanted: Wanted) -> TargetError | None:
+        with self._pipelines.holding(wanted.plan):
+            return await self._run_held(run, wanted)
+
+    async def _run_held(self, run: CachedRun, wanted: Wanted) -> TargetError | None:
         reader = await self._reader(wanted)
         try:
             slot = await self._gate.enter(self._places(wanted.plan), time.monotonic() + self._timeout_s(wanted.plan))
@@ -177,7 +216,7 @@ class Runner:
             raise
         watch = self._watch(wanted.plan)
         loop = asyncio.get_running_loop()
-        return await self._in_thread(wanted.plan, slot, watch, lambda: self._write(run, wanted, reader, watch, loop))
+        return await self._in_thread(wanted, slot, watch, lambda: self._write(run, wanted, reader, watch, loop))
 
     def _write(
         self, run: CachedRun, wanted: Wanted, reader: ObjectReader, watch: Watch, loop: asyncio.AbstractEventLoop
@@ -222,7 +261,9 @@ class Runner:
             pieces.close()  # stops its workers too
             reader.close()
 
-    async def _in_thread(self, plan: Plan, slot: Slot, watch: Watch, work: Callable[[], None]) -> TargetError | None:
+    async def _in_thread(
+        self, wanted: Wanted, slot: Slot, watch: Watch, work: Callable[[], None]
+    ) -> TargetError | None:
         """Run `work` in a thread; past the deadline, fail without the thread and count its slot lost for now."""
         future = asyncio.get_running_loop().run_in_executor(self._threads, _caught, work, watch)
         late: list[str] = []
@@ -235,10 +276,10 @@ class Runner:
             error = await future
         else:
             error = watch.timeout()
-            late += [error.etl] if error.etl else [stage.etl for stage in plan.stages]
+            late += [error.etl] if error.etl else [stage.etl for stage in wanted.plan.stages]
             for etl in late:
                 self._gate.lost(etl, 1)
-        await self._judge(plan, error)
+        await self._judge(wanted, error)
         return error
 
     def _returned(self, slot: Slot, late: list[str]) -> None:
@@ -246,14 +287,16 @@ class Runner:
         for etl in late:
             self._gate.lost(etl, -1)
 
-    async def _judge(self, plan: Plan, error: TargetError | None) -> None:
-        """Tell the circuits: a crash or a deadline is that of the stage it names."""
+    async def _judge(self, wanted: Wanted, error: TargetError | None) -> None:
+        """Tell the circuits: a crash or a deadline is that of the stage it names. Write down what failed."""
         if error is None:
-            broken = [stage.etl for stage in plan.stages if self._gate.has_failed(stage.etl)]
+            broken = [stage.etl for stage in wanted.plan.stages if self._gate.has_failed(stage.etl)]
             if broken:
                 await asyncio.to_thread(self._gate.succeeded, broken)
-        elif isinstance(error, EtlCrashed | EtlTimeout) and error.etl:
+            return
+        if isinstance(error, EtlCrashed | EtlTimeout) and error.etl:
             await asyncio.to_thread(self._gate.broke, error.etl)
+        await asyncio.to_thread(self._failures.note, wanted, error)
 
     def _raise_refusal(self, wanted: Wanted) -> None:
         refusal = self._results.refusal(wanted.id)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from transom.plugins.contract import Context, Reject, Skip
 from transom.plugins.manager import Transformers, load
+from transom.plugins.nested import memory_limit
 from transom.plugins.shapes import stream
 from transom.target.etl.pipeline import parsed
 from transom.target.etl.workers import Channel
@@ -41,24 +44,44 @@ def main() -> None:
 def _serve(channel: Channel, transformers: Transformers, scratch: Path, task: dict[str, Any]) -> None:
     try:
         transformer = transformers[task["plugin"]]
-        context = _context(task["context"], parsed(transformer, task["given"]))
+        told = task["context"]
+        context = Context(
+            **{**told, "deadline": float("inf") if told["deadline"] is None else told["deadline"]},
+            args=parsed(transformer, task["given"]),
+            transformers=transformers,
+            scratch=scratch,
+        )
         pieces = stream(transformer, _input(channel), context, scratch=scratch, max_memory=task["max_memory"])
-        for piece in pieces:
-            for start in range(0, len(piece), _FRAME):
-                channel.send(b"D", piece[start : start + _FRAME])
+        with _bounded_memory(memory_limit(transformers, transformer, context.args)):
+            for piece in pieces:
+                for start in range(0, len(piece), _FRAME):
+                    channel.send(b"D", piece[start : start + _FRAME])
     except (EOFError, ConnectionError):
         os._exit(0)  # the parent no longer wants it
     except (Skip, Reject) as error:
         _fail(channel, "skip" if isinstance(error, Skip) else "reject", str(error))
+    except TimeoutError as error:  # of the deadline that it was told, or of anything else: the target knows
+        _fail(channel, "timeout", f"{type(error).__name__}: {error}")
     except BaseException as error:  # whatever a transformer raises is its failure, not the worker's end
         _fail(channel, "failed", f"{type(error).__name__}: {error}")
     else:
         channel.send(b"E")
 
 
-def _context(fields: dict[str, Any], args: object) -> Context:
-    deadline = float("inf") if fields["deadline"] is None else fields["deadline"]
-    return Context(**{**fields, "args": args, "deadline": deadline})
+@contextmanager
+def _bounded_memory(limit: int | None) -> Iterator[None]:
+    """Let the process grow by so many bytes: what is asked for beyond is refused, which a library can report."""
+    if limit is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    bound = pages * resource.getpagesize() + limit
+    resource.setrlimit(resource.RLIMIT_AS, (bound if soft == resource.RLIM_INFINITY else min(bound, soft), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _input(channel: Channel) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from transom.plugins.contract import Context, Reject, Skip
 from transom.target.errors import EtlCrashed, EtlFailed
@@ -28,6 +28,15 @@ from transom.target.etl.watch import Watch
 _HEAD = struct.Struct("!cI")
 _START_TIMEOUT_S = 30.0
 _LOOK_S = 0.25  # how often a run that waits for its worker looks whether it should go on
+_COPIED = 64 * 1024  # a frame up to this is sent in one call, for the price of a copy
+MAX_FRAME = 16 * 1024 * 1024
+J = TypeVar("J")
+J_contra = TypeVar("J_contra", contravariant=True)
+
+
+def framed(kind: bytes, payload: bytes = b"") -> bytes:
+    """Return one frame."""
+    return _HEAD.pack(kind, len(payload)) + payload
 
 
 class Channel:
@@ -39,15 +48,24 @@ class Channel:
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Send one frame."""
-        for part in (_HEAD.pack(kind, len(payload)), payload):
-            view = memoryview(part)
-            while view:
-                with self._looking():
-                    view = view[self.sock.send(view) :]
+        if len(payload) <= _COPIED:
+            self.send_bytes(framed(kind, payload))
+        else:
+            self.send_bytes(_HEAD.pack(kind, len(payload)))
+            self.send_bytes(payload)
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send what holds whole frames, or the rest of one."""
+        view = memoryview(data)
+        while view:
+            with self._looking():
+                view = view[self.sock.send(view) :]
 
     def receive(self) -> tuple[bytes, bytes]:
-        """Receive one frame; raises EOFError when the other end is gone."""
+        """Receive one frame; raises EOFError when the other end is gone, ConnectionError for what is no frame."""
         kind, length = _HEAD.unpack(self._exactly(_HEAD.size))
+        if length > MAX_FRAME:
+            raise ConnectionError(f"what came is no frame: it claims {length} bytes")
         return kind, self._exactly(length)
 
     def _exactly(self, length: int) -> bytes:
@@ -150,7 +168,10 @@ class Worker:
             raise EtlCrashed(f"ETL '{etl}' crashed: its worker process ended with {code}", etl=etl) from error
         self.idle = True
         if kind != b"E":
-            raise _failure(etl, json.loads(payload))
+            told = json.loads(payload)
+            if told["kind"] == "timeout" and task.context.remaining_s() <= 0:
+                raise watch.timeout()  # the worker keeps to what it was told, whatever the clock stood still since
+            raise _failure(etl, told)
 
     @property
     def alive(self) -> bool:
@@ -174,43 +195,78 @@ class Worker:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-class WorkerPool:
-    """Keeps idle workers warm. Callable from any thread."""
+class Pooled(Protocol[J_contra]):
+    """A worker that a pool keeps; `J_contra` is what it runs."""
 
-    def __init__(self, scratch_folder: Path) -> None:
-        self._scratch_folder = scratch_folder
-        self._idle: list[Worker] = []
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for an object: only then can it be used again."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+
+    def run(self, task: J_contra, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
+        """Run one object."""
+
+    def kill(self) -> None:
+        """Stop the process now, reap it and remove what it left."""
+
+
+class Pool(Generic[J]):
+    """Keeps idle workers warm; `start` makes one for a run that finds none. Callable from any thread."""
+
+    def __init__(self, start: Callable[[J, Watch], Pooled[J]]) -> None:
+        self._start = start
+        self._idle: list[Pooled[J]] = []
+        self._closed = False
         self._lock = threading.Lock()
 
-    def run(self, task: Task, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
-        """Run a transformer in a worker. Closing the iterator early kills that worker."""
-        worker = self._take(task.context.etl)
+    def run(self, task: J, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
+        """Run one object in a worker. Closing the iterator early kills that worker."""
+        worker = self._take(task, watch)
         try:
             with contextlib.closing(worker.run(task, chunks, watch)) as pieces:
                 yield from pieces
         finally:
-            if worker.idle:
-                with self._lock:
-                    self._idle.append(worker)
-            else:
+            if not self._keep(worker):
                 worker.kill()
 
     def close(self) -> None:
-        """Stop every idle worker."""
+        """Stop every idle worker, and those at work once they have done it."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
         for worker in idle:
             worker.kill()
 
-    def _take(self, etl: str) -> Worker:
+    def _take(self, task: J, watch: Watch) -> Pooled[J]:
         while True:
             with self._lock:
                 worker = self._idle.pop() if self._idle else None
             if worker is None:
-                return Worker(etl, self._scratch_folder)
+                watch.pause()  # the time it takes to start is not the transform's
+                try:
+                    return self._start(task, watch)
+                finally:
+                    watch.resume()
             if worker.alive:
                 return worker
             worker.kill()  # it died while idle: no run's fault
+
+    def _keep(self, worker: Pooled[J]) -> bool:
+        with self._lock:
+            if self._closed or not worker.idle:
+                return False
+            self._idle.append(worker)
+            return True
+
+
+class WorkerPool(Pool[Task]):
+    """The pool of workers that run installed transformers."""
+
+    def __init__(self, scratch_folder: Path) -> None:
+        super().__init__(lambda task, _: Worker(task.context.etl, scratch_folder))
 
 
 def _failure(etl: str, error: dict[str, Any]) -> Exception:

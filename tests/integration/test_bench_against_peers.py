@@ -165,6 +165,14 @@ def test_image_load_is_of_photos(transom_peer):
     assert 2_000 < data["ops"]["etl"]["bytes"] / 20 < 40_000  # 224x224 JPEGs
 
 
+@pytest.mark.parametrize(("etl", "kind"), [("tar2tf", "shard"), ("tar", "shard"), ("decompress", "gzip")])
+def test_load_is_of_what_the_etl_takes(transom_peer, etl, kind):
+    done = command(transom_peer, "--etl", etl, "--size", "100k", "--count", "10", "--objects", "2", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert (data["requests"], data["failed"], data["kind"]) == (10, 0, kind)
+
+
 def test_unknown_etl_fails_the_command(transom_peer):
     done = command(transom_peer, "--etl", "no-such-etl", "--count", "5", "--size", "1k", "--json", "-")
     assert done.returncode == 1

@@ -222,6 +222,10 @@ def test_timeout_in_a_worker_process_is_504_and_kills_it(
     tight_admin.init_etl(etl, "loop_forever", timeout_s=1.0)
     tight.put(at(tight_bucket, "k"), SECRET_DATA * 4000)
     answer = tight.get(at(tight_bucket, "k", etl=etl))
+    for _ in range(10):
+        if answer.status != 503:
+            break
+        answer = tight.get(at(tight_bucket, "k", etl=etl))  # a new worker took its time to start: not the run's
     check_error(answer, 504, "EtlTimeout", names=f"'{etl}' passed its deadline")
     eventually(lambda: not busy_workers(tight_server))
     tight_admin.remove_etl(etl)

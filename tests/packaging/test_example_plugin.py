@@ -80,5 +80,6 @@ def test_the_transformers_of_the_tests_install_too(tmp_path: Path) -> None:
     names = {name for name, (distribution, _) in found.items() if distribution == "transom-test-transformers"}
     assert names == {
         "fail", "fail_late", "sleep", "crash", "random", "grow", "empty", "skip", "reject", "slow_start", "busy",
-        "double", "loop_forever", "count", "tap", "tell", "needs",
+        "double", "loop_forever", "count", "tap", "tell", "needs", "probe",
+        "whereabouts",
     }  # fmt: skip

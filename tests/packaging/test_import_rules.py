@@ -25,6 +25,7 @@ PLANTED = {
     "target-face": ("gateway/app.py", "transom.target.store.local"),
     "clients": ("cli/get.py", "transom.gateway.serve"),
     "client": ("client/boto.py", "transom.plugins.contract"),
+    "worker": ("worker/contract.py", "transom.plugins.contract"),
 }
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 

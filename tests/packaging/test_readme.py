@@ -149,6 +149,12 @@ def test_view_example(reader: dict[str, str], place: Path) -> None:
         assert (image.format, image.size) == ("WEBP", (224, 168))
 
 
+def test_command_example(reader: dict[str, str], place: Path) -> None:
+    output = shell(example("command"), reader, place)
+    assert output.endswith("let\nLIGHT\n")
+    assert "This prints `let` and `LIGHT`" in README
+
+
 def test_exports_of_the_readme_are_those_the_clients_read(reader: dict[str, str]) -> None:
     exports = re.findall(r"^export .*$", README, re.MULTILINE)
     assert exports[0] == "export TRANSOM_ACCESS_KEY=... TRANSOM_SECRET_KEY=..."

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+import yaml
+
 ACCESS_KEY, SECRET_KEY = "AKIATEST", "secret/with+signs"
 API = "/-/api/v1"
 PLUGINS = {
@@ -59,6 +61,9 @@ class StandIn(ThreadingHTTPServer):
         self.views: dict[str, dict[str, Any]] = {}
         self.objects: dict[str, bytes] = {"/photos/dir/cat one.txt": b"meow\n" * 1000}
         self.queries: list[dict[str, str]] = []  # of object requests
+        self.posted: list[tuple[dict[str, str], str, dict[str, str]]] = []  # specs: the query, the text, its files
+        self.failing = ""  # why ETLs of specs fail to start
+        self.log = {"local": "one\ntwo\n"}  # what each target's workers printed
         self.raw_answer: bytes | None = None  # sent instead of any answer
 
     @property
@@ -91,7 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._check_signature(path, query)
             if path.startswith(API):
-                self._json(*self._rest(path.removeprefix(API).strip("/").split("/")))
+                parts = path.removeprefix(API).strip("/").split("/")
+                self._json(*self._rest(parts, dict(parse_qsl(query, strict_parsing=bool(query)))))
             else:
                 self._object(unquote(path), dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))))
         except Refusal as refusal:
@@ -129,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refusal(400, "InvalidArgument", f"no ETL named {stage!r}")
         self._send(200, body, "text/plain" if path.endswith(".txt") else "application/octet-stream")
 
-    def _rest(self, parts: list[str]) -> tuple[int, object]:
+    def _rest(self, parts: list[str], query: dict[str, str]) -> tuple[int, object]:
         kind, names = parts[0], [unquote(part) for part in parts[1:]]
         if kind == "plugins":
             return 200, PLUGINS
@@ -137,7 +143,12 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, {"openapi": "3.1.0"}
         records = {"etls": self.server.etls, "views": self.server.views}[kind]
         if not names:
-            return 200, {kind: list(records.values())}
+            return self._init(query) if self.command == "POST" else (200, {kind: list(records.values())})
+        return self._record(kind, records, names, query)
+
+    def _record(
+        self, kind: str, records: dict[str, dict[str, Any]], names: list[str], query: dict[str, str]
+    ) -> tuple[int, object]:
         name = names[0]
         if self.command == "PUT":
             return self._put(kind, records, name)
@@ -147,8 +158,42 @@ class _Handler(BaseHTTPRequestHandler):
             del records[name]
             return 204, None
         if self.command == "POST":
-            records[name]["state"] = {"start": "running", "stop": "stopped"}[names[1]]
+            records[name]["state"] = {"start": "running", "stop": "stopped", "restart": "running"}[names[1]]
+        elif names[1:]:
+            return 200, self._monitored(names[1], query)
         return 200, records[name]
+
+    def _init(self, query: dict[str, str]) -> tuple[int, object]:
+        text, files = self.body.decode(), {}
+        if text.startswith('{"spec"'):
+            text, files = json.loads(text)["spec"], json.loads(text)["files"]
+        self.server.posted.append((query, text, files))
+        made = []
+        for spec in yaml.safe_load_all(text):
+            if self.server.failing:
+                raise Refusal(422, "EtlStartFailed", f"ETL '{spec['name']}' failed to start: {self.server.failing}")
+            worker = {"target": "local", "revision": 1, "state": "running", "pid": 77, "message": "", "restarts": 0}
+            kind = next(key for key in ("code", "image", "command", "url", "plugin") if key in spec["runtime"])
+            record = {"name": query.get("name", spec["name"]), "plugin": "", "runtime": kind, "spec": spec}
+            waits = query.get("wait") == "true"
+            if kind == "url":
+                record["service"] = {"secret": "s3cret", "target_url": "http://here/v1"}
+            record |= {"state": "running" if waits else "initializing", "workers": [worker] if waits else []}
+            made.append(self.server.etls.setdefault(record["name"], {**record, "kind": "explicit", "revision": 1}))
+        return 201, {"etls": made}
+
+    def _monitored(self, what: str, query: dict[str, str]) -> object:
+        if what == "logs":
+            start = int(query.get("offset", 0))
+            chosen = [query["target"]] if "target" in query else sorted(self.server.log)
+            logs = [(target, self.server.log[target]) for target in chosen]
+            return {"logs": [{"target": name, "offset": len(text), "text": text[start:]} for name, text in logs]}
+        if what == "errors":
+            one = {"time": 1.5, "bucket": "b", "key": "k", "code": "EtlFailed", "message": "no\nway", "stage": "thumb"}
+            return {"errors": [one] * min(2, int(query.get("limit", 100)))}
+        return {"metrics": {"objects": 3, "workers": []}, "health": {"health": "degraded", "message": "a: failed"}}[
+            what
+        ]
 
     def _put(self, kind: str, records: dict[str, dict[str, Any]], name: str) -> tuple[int, object]:
         body = json.loads(self.body)

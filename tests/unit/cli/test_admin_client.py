@@ -1,4 +1,7 @@
+import itertools
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from stand_in import ACCESS_KEY, SECRET_KEY, StandIn
@@ -42,6 +45,72 @@ def test_an_etl_from_init_to_removal(client: AdminClient, server: StandIn) -> No
     assert client.etls() == (made,)
     client.remove_etl("thumb")
     assert client.etls() == ()
+
+
+def test_etls_of_specs(client: AdminClient, server: StandIn) -> None:
+    text = "name: a\nruntime: {command: cat}\n---\nname: b\nruntime: {image: x}\n"
+    first, second = client.init_spec(text, communication="ws://", init_timeout="5m", obj_timeout=1.5)
+    assert server.posted == [
+        ({"communication": "ws://", "init_timeout": "5m", "obj_timeout": "1.5", "wait": "true"}, text, {})
+    ]
+    assert (first.name, first.runtime, first.plugin, first.state) == ("a", "command", "", "running")
+    assert second.spec == {"name": "b", "runtime": {"image": "x"}}
+    assert [(worker.target, worker.state, worker.pid) for worker in second.workers] == [("local", "running", 77)]
+    (third,) = client.init_spec("name: c\nruntime: {code: a.py}\n", files={"a.py": "ü"}, name="d e", wait=False)
+    assert (third.name, third.state, third.workers) == ("d e", "initializing", ())
+    assert server.posted[-1][0] == {"name": "d e", "wait": "false"}
+    assert server.posted[-1][2] == {"a.py": "ü"}
+    assert client.restart_etl("a").state == "running"
+    server.failing = "No module named 'torch'"
+    with pytest.raises(AdminError, match="'a' failed to start: No module named 'torch'"):
+        client.init_spec(text)
+
+
+def test_an_etl_of_code(client: AdminClient, server: StandIn) -> None:
+    made = client.init_code("shout", "x = 1\n", requirements=["regex"], entry="Shout", args={"a": 1}, network=True)
+    assert made.name == "shout"
+    assert json.loads(server.posted[0][1]) == {
+        "name": "shout",
+        "runtime": {"code": "x = 1\n", "requirements": ["regex"], "entry": "Shout"},
+        "args": {"a": 1},
+        "network": True,
+    }
+
+
+def test_what_an_etl_has_to_say(client: AdminClient, server: StandIn) -> None:
+    client.init_etl("thumb", "image")
+    (piece,) = client.etl_logs("thumb")
+    assert (piece.target, piece.offset, piece.text) == ("local", 8, "one\ntwo\n")
+    assert client.etl_logs("thumb", target="local", offset=4)[0].text == "two\n"
+    (error,) = client.etl_errors("thumb", limit=1)
+    assert (error.bucket, error.key, error.code, error.message, error.stage) == (
+        "b",
+        "k",
+        "EtlFailed",
+        "no\nway",
+        "thumb",
+    )
+    assert client.etl_metrics("thumb")["objects"] == 3
+    assert client.etl_health("thumb")["health"] == "degraded"
+
+
+def test_logs_are_followed_on_every_target(client: AdminClient, server: StandIn) -> None:
+    client.init_etl("thumb", "image")
+    server.log = {}
+    pieces = client.follow_logs("thumb", pause_s=0.01)
+    seen: list[tuple[str, str]] = []
+
+    def follow(count: int) -> None:
+        seen.extend((piece.target, piece.text) for piece in itertools.islice(pieces, count))
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(follow, 2)
+        server.log = {"a": "1\n", "b": "2\n"}
+        waiting.result(10)
+        waiting = pool.submit(follow, 1)
+        server.log["b"] += "3\n"
+        waiting.result(10)
+    assert seen == [("a", "1\n"), ("b", "2\n"), ("b", "3\n")]
 
 
 def test_a_view_from_creation_to_removal(client: AdminClient, server: StandIn) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import sys
@@ -69,11 +70,143 @@ def test_etl_show(server: StandIn) -> None:
     assert run("etl", "show").stderr == "no ETLs\n"
     run("etl", "init", "--plugin", "image", "--name", "thumb", "--args", json.dumps({"style": "[red]" * 40}))
     table = run("etl", "show").stdout
-    assert table.split()[:6] == ["NAME", "PLUGIN", "KIND", "STATE", "REVISION", "ARGS"]
+    columns = ["NAME", "RUNTIME", "KIND", "STATE", "REVISION", "WORKERS", "OBJECTS", "ERRORS", "ARGS", "MESSAGE"]
+    assert table.split()[:10] == columns
+    assert "plugin image" in table
     assert "[red]" * 40 in table  # neither cut to a terminal's width nor read as markup
     assert "state          running" in run("etl", "show", "thumb").stdout
     assert json.loads(run("etl", "show", "--json").stdout)[0]["name"] == "thumb"
     assert json.loads(run("etl", "show", "thumb", "--json").stdout)["revision"] == 1
+
+
+def test_etls_of_a_spec(server: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "shout.py").write_text("x = 1\n")
+    (tmp_path / "needs.txt").write_text("regex\n")
+    spec = tmp_path / "spec.yaml"
+    text = "name: a\nruntime:\n  code: shout.py\n  requirements: needs.txt\n---\nname: b\nruntime: {command: cat}\n"
+    spec.write_text(text)
+    shown = run(
+        "etl", "init", "-f", str(spec), "--communication", "ws://", "--init-timeout", "5m", "--obj-timeout", "2s"
+    )
+    files = {"shout.py": "x = 1\n", "needs.txt": "regex\n"}
+    query = {"communication": "ws://", "init_timeout": "5m", "obj_timeout": "2s", "wait": "true"}
+    assert server.posted == [(query, text, files)]
+    assert "1 running" in shown.stdout
+    run("etl", "update", "--spec", str(spec), "--no-wait")
+    assert server.posted[1][0] == {"wait": "false"}
+    run("etl", "init", "-f", str(spec), "--name", "c")
+    assert server.posted[2][0] == {"name": "c", "wait": "true"}
+    piped = CliRunner().invoke(app, ["etl", "init", "-f", "-"], input="name: d\nruntime: {image: x}\n")
+    assert (piped.exit_code, server.posted[3][1]) == (0, "name: d\nruntime: {image: x}\n")
+    record = run("etl", "show", "d").stdout
+    assert "runtime        image" in record
+    assert "TARGET" in record
+    spec.write_text("name: a\nruntime: {code: missing.py}\n")
+    message = one_line(run("etl", "init", "-f", str(spec), code=1))
+    assert message == f"can't read {tmp_path / 'missing.py'}: No such file or directory"
+    server.failing = "No module named 'torch'"
+    failed = one_line(run("etl", "init", "--image", "x", code=1))
+    assert failed == "EtlStartFailed: ETL 'x' failed to start: No module named 'torch'"
+
+
+@pytest.mark.parametrize(
+    ("args", "spec"),
+    [
+        (["--command", "tr a-z 'A-Z '"], {"name": "tr", "runtime": {"command": ["tr", "a-z", "A-Z "]}}),
+        (["--command", "/bin/cat"], {"name": "cat", "runtime": {"command": ["/bin/cat"]}}),
+        (
+            ["--image", "gh.io/a/Echo_v2:1@sha256:0"],
+            {"name": "echo_v2", "runtime": {"image": "gh.io/a/Echo_v2:1@sha256:0"}},
+        ),
+        (["--url", "http://h:1", "--name", "x"], {"name": "x", "runtime": {"url": "http://h:1"}}),
+        (
+            ["--image", "a", "--env", "A=b=c", "--env", "B=1", "--network"],
+            {"name": "a", "runtime": {"image": "a", "env": {"A": "b=c", "B": "1"}}, "network": True},
+        ),
+        (
+            ["--image", "a", "--no-cache", "--concurrency", "2"],
+            {"name": "a", "runtime": {"image": "a"}, "cache": False, "concurrency": 2},
+        ),
+        (
+            ["--image", "a", "--args", "7", "--not-deterministic"],
+            {"name": "a", "runtime": {"image": "a"}, "args": 7, "deterministic": False},
+        ),
+    ],
+)
+def test_short_forms_build_a_spec(server: StandIn, args: list[str], spec: dict[str, object]) -> None:
+    run("etl", "init", *args)
+    ((query, text, files),) = server.posted
+    assert (query, json.loads(text), files) == ({"wait": "true"} | ({"name": "x"} if "x" in args else {}), spec, {})
+
+
+def test_code_is_sent_with_what_it_needs(server: StandIn, tmp_path: Path) -> None:
+    code, deps = tmp_path / "My Shout.py", tmp_path / "requirements.txt"
+    code.write_text("class Shout: ...\n")
+    deps.write_text("# ours\nregex\n")
+    run("etl", "init", "--code", str(code), "--deps", str(deps), "--class", "Shout", "--obj-timeout", "5s")
+    ((query, text, _),) = server.posted
+    assert query == {"obj_timeout": "5s", "wait": "true"}
+    assert json.loads(text) == {
+        "name": "my-shout",
+        "runtime": {"code": "class Shout: ...\n", "requirements": "# ours\nregex\n", "entry": "Shout"},
+    }
+
+
+def test_several_etls_are_started_and_stopped_and_removed(server: StandIn) -> None:
+    for name in ("a", "b", "c"):
+        run("etl", "init", "--image", name)
+    server.etls["md5"] = {"name": "md5", "plugin": "md5", "kind": "implicit", "state": "running"}
+    assert run("etl", "stop", "a", "b").stdout.count("stopped") == 2
+    assert [etl["state"] for etl in server.etls.values()] == ["stopped", "stopped", "running", "running"]
+    run("etl", "stop", "--all")
+    assert [etl["state"] for etl in server.etls.values()] == ["stopped"] * 3 + ["running"]
+    run("etl", "start", "--all")
+    assert json.loads(run("etl", "start", "a", "b", "--json").stdout)[1]["name"] == "b"
+    assert "state          running" in run("etl", "restart", "a").stdout
+    run("etl", "rm", "a", "b")
+    run("etl", "rm", "--all")
+    assert list(server.etls) == ["md5"]
+
+
+def test_what_an_etl_has_to_say(server: StandIn) -> None:
+    run("etl", "init", "--image", "a")
+    assert run("etl", "logs", "a").stdout == "one\ntwo\n"
+    server.log = {"t-0": "one", "t-1": "two\n"}
+    assert run("etl", "logs", "a").stdout == "==> t-0 <==\none\n==> t-1 <==\ntwo\n"
+    assert run("etl", "logs", "a", "--target", "t-1").stdout == "two\n"
+    table = run("etl", "errors", "a").stdout
+    assert table.split()[:5] == ["TIME", "OBJECT", "CODE", "STAGE", "MESSAGE"]
+    assert "1970-01-01 00:00:01" in table
+    assert "b/k" in table
+    assert "no way" in table
+    assert len(json.loads(run("etl", "errors", "a", "--limit", "1", "--json").stdout)) == 1
+    assert run("etl", "metrics", "a").stdout.splitlines() == ["objects  3", "workers"]
+    assert json.loads(run("etl", "metrics", "a", "--json").stdout)["objects"] == 3
+    unwell = run("etl", "health", "a", code=1)
+    assert "message  a: failed" in unwell.stdout
+    assert one_line(unwell) == "ETL 'a' is degraded"
+
+
+def test_whoever_runs_a_service_can_be_told_what_it_needs(server: StandIn) -> None:
+    shown = run("etl", "init", "--url", "http://there", "--name", "far").stdout
+    assert re.search(r"^secret +s3cret$", shown, re.MULTILINE)
+    assert re.search(r"^AIS_TARGET_URL +http://here/v1$", shown, re.MULTILINE)
+    run("etl", "init", "--image", "a")
+    assert "secret" not in run("etl", "show", "a").stdout
+
+
+def test_logs_are_followed_until_told_to_stop(server: StandIn) -> None:
+    run("etl", "init", "--image", "a")
+    command = [sys.executable, "-c", "from transom.cli.main import main; main()", "etl", "logs", "a", "--follow"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == [b"one\n", b"two\n"]
+        server.log["local"] += "thr"
+        assert process.stdout.read(3) == b"thr"  # half a line is shown as it comes
+        server.log["local"] += "ee\n"
+        assert process.stdout.readline() == b"ee\n"
+        process.terminate()
+        process.stdout.close()
 
 
 def test_view_commands_reach_the_server(server: StandIn) -> None:
@@ -219,6 +352,18 @@ def test_text_is_shown_on_a_terminal_but_bytes_are_not(server: StandIn, tmp_path
         (["get", "s3://b/k", "--etl", "a", "--args", "{"], "--args: not JSON"),
         (["get", "s3://b/k", "--endpoint", "localhost:9000"], "an endpoint is a URL"),
         (["etl", "init", "--plugin", "image", "--args", "[1]"], "--args: give a JSON object"),
+        (["etl", "init"], "give exactly one of --file, --plugin, --code, --command, --image, --url"),
+        (["etl", "init", "--plugin", "a", "--image", "b"], "give exactly one of --file"),
+        (["etl", "init", "-f", "a", "--image", "b"], "give exactly one of --file"),
+        (["etl", "init", "-f", "a", "--network"], "write it in the spec, not beside it: network"),
+        (["etl", "init", "--image", "a", "--class", "A"], "--deps and --class go with --code"),
+        (["etl", "init", "--plugin", "a", "--env", "A=b"], "an installed transformer has no worker to set up: env"),
+        (["etl", "init", "--plugin", "a", "--timeout", "soon"], "--obj-timeout: 'soon' is no duration"),
+        (["etl", "init", "--command", "'"], "--command: No closing quotation"),
+        (["etl", "init", "--command", " "], "--command: name a program"),
+        (["etl", "init", "--url", "http://a"], "give the ETL a --name"),
+        (["etl", "stop"], "name ETLs, or give --all"),
+        (["etl", "stop", "a", "--all"], "name ETLs, or give --all"),
         (["view", "create", "v", "--of", "b", "--etl", "e", "--ext", "jpg"], "--ext: 'jpg' is not OLD=NEW"),
         (
             ["view", "create", "v", "--of", "b", "--etl", "e", "--ext", "a=b", "--ext", "a=c"],
@@ -233,7 +378,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(server: StandIn, args: list[str],
     assert one_line(run(*args, code=2)).startswith(reason)
 
 
-@pytest.mark.parametrize("args", [["nonsense"], ["etl", "init"], ["serve", "--port", "x"], ["get"]])
+@pytest.mark.parametrize("args", [["nonsense"], ["etl", "logs"], ["serve", "--port", "x"], ["get"]])
 def test_usage_errors_have_exit_code_2(args: list[str]) -> None:
     run(*args, code=2)
 

@@ -1,6 +1,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +16,7 @@ from transom.cluster.records import (
     Exists,
     InUse,
     Missing,
+    Snapshot,
     ViewRecord,
     check_etl_name,
 )
@@ -74,6 +76,13 @@ def test_args_that_python_holds_equal_are_told_apart(catalog: Catalog) -> None:
     assert catalog.put_etl(replace(THUMB, args={"x": 1}))[0].revision == 1
     assert catalog.put_etl(replace(THUMB, args={"x": True}))[0].revision == 2
     assert catalog.put_etl(replace(THUMB, args={"x": 1.0}))[0].revision == 3
+
+
+def test_args_keep_their_order_and_another_one_is_a_change(catalog: Catalog, other: Catalog) -> None:
+    steps = {"resize": {}, "crop": {}}
+    assert catalog.put_etl(replace(THUMB, args={"steps": steps}))[0].revision == 1
+    assert list(other.etl("thumb").args["steps"]) == ["resize", "crop"]
+    assert catalog.put_etl(replace(THUMB, args={"steps": dict(reversed(steps.items()))}))[0].revision == 2
 
 
 def test_a_revision_is_never_used_twice(catalog: Catalog) -> None:
@@ -275,6 +284,29 @@ def test_the_snapshot_is_the_same_object_until_something_changes(catalog: Catalo
     assert not first.etls
     with pytest.raises(TypeError):
         second.etls["x"] = THUMB  # type: ignore[index]
+
+
+def test_a_thread_is_not_given_the_old_snapshot_while_another_reads_the_new(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.snapshot()
+    read, reading, go_on = catalog._load, threading.Event(), threading.Event()
+
+    def slow() -> Snapshot:
+        reading.set()
+        assert go_on.wait(10)
+        return read()
+
+    monkeypatch.setattr(catalog, "_load", slow)
+    catalog.put_etl(THUMB)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(catalog.snapshot)
+        assert reading.wait(10)
+        second = pool.submit(catalog.snapshot)
+        with pytest.raises(TimeoutError):
+            second.result(0.1)
+        go_on.set()
+        assert first.result(10).etls.keys() == second.result(10).etls.keys() == {"thumb"}
 
 
 def test_a_snapshot_does_not_wait_for_a_write_under_way(path: Path, catalog: Catalog) -> None:

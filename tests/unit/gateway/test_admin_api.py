@@ -4,85 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials as Signing
-from starlette.types import ASGIApp, Message
+from rest_client import USER, Rest, app_of
 
 from transom.cluster.catalog import Catalog
-from transom.gateway.admin.api import Admin, build_admin
-from transom.gateway.app import Authenticator
-from transom.gateway.credentials import Credentials, Key
-from transom.plugins.manager import load
+from transom.gateway.credentials import Key
 from transom.target.etl.registry import Registry
 from transom.target.store.memory import MemoryStore
 
-ENDPOINT = "http://localhost:9000"
-ADMIN = Key("ADMINKEY", "admin-secret", "admin", admin=True)
-USER = Key("USERKEY", "user-secret", "user", admin=False)
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW")
 BODY = b'{"plugin": "md5"}'
-
-
-@dataclass
-class Rest:
-    """Calls the app as a server would, signed by `key` if there is one."""
-
-    app: ASGIApp
-    key: Key | None = ADMIN
-
-    async def __call__(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, pieces: int = 1
-    ) -> tuple[int, dict[str, str], Any]:
-        sent = {"Host": "localhost:9000", **(headers or {})}
-        if body:
-            sent["Content-Length"] = str(len(body))
-        if self.key is not None:
-            request = AWSRequest(method, ENDPOINT + path, headers=sent, data=body)
-            S3SigV4Auth(Signing(self.key.access, self.key.secret), "s3", "us-east-1").add_auth(request)
-            sent = dict(request.headers.items())
-        step = max(1, -(-len(body) // pieces))
-        waiting = [body[start : start + step] for start in range(0, len(body), step)] or [b""]
-        answered: list[Message] = []
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting)}
-
-        async def send(message: Message) -> None:
-            answered.append(message)
-
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "headers": [(name.lower().encode(), value.encode()) for name, value in sent.items()],
-            "scheme": "http",
-            "http_version": "1.1",
-        }
-        await self.app(scope, receive, send)
-        told = {name.decode(): value.decode() for name, value in answered[0]["headers"]}
-        data = b"".join(message["body"] for message in answered[1:])
-        return answered[0]["status"], told, json.loads(data) if data else None
-
-    def as_(self, key: Key | None) -> Rest:
-        return Rest(self.app, key)
 
 
 @pytest.fixture
 async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
     catalog = Catalog.open(tmp_path / "catalog.sqlite")
     store = MemoryStore()
-    registry = Registry(load(entry_points=False), catalog)
-    yield Rest(build_admin(Admin(registry, catalog, store, Authenticator(Credentials([ADMIN, USER]), ()))))
+    yield Rest(app_of(catalog, store, tmp_path))
     await store.close()
     catalog.close()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transom.gateway.config import GIB, MIB, Config, ConfigError, load_config, parse_size
+from transom.gateway.config import GIB, MIB, Config, ConfigError, host_and_port, load_config, parse_size
 
 KEY = '[[key]]\naccess = "ALICE"\nsecret = "wonderland"\nowner = "alice"\n'
 
@@ -47,6 +47,9 @@ def test_the_command_line_comes_before_the_file(tmp_path: Path) -> None:
         ('[results]\nmax_bytes = "10 GB"\n', "results.max_bytes: Value error, a size is"),
         ("[results]\nmax_bytes = -1\n", "results.max_bytes: "),
         ("[etl]\ntimeout_s = 0\n", "etl.timeout_s: "),
+        ('[etl]\npull_listen = "9010"\n', "etl.pull_listen: Value error, an address is HOST:PORT"),
+        ('[etl]\npull_listen = "far:70000"\n', "etl.pull_listen: Value error, an address is HOST:PORT"),
+        ('[etl]\npull_listen = "[::]:9010"\n', "etl.pull_listen: Value error, services are told this address"),
         (KEY + KEY, "access key 'ALICE' is given twice"),
         ('[[folder]]\nname = "a"\npath = "/a"\n' * 2, "folder 'a' is given twice"),
         ('[[folder]]\nname = "a"\n', "folder.0.path: Field required"),
@@ -108,3 +111,9 @@ def test_sizes_have_binary_units(text: str, size: int) -> None:
 def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a size is"):
         parse_size(text)
+
+
+def test_addresses_to_listen_at() -> None:
+    assert host_and_port("127.0.0.1:9010") == ("127.0.0.1", 9010)
+    assert host_and_port("storage.example:0") == ("storage.example", 0)
+    assert host_and_port("[fd00::1]:9010") == ("fd00::1", 9010)

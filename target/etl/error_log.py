@@ -1,0 +1,112 @@
+"""What went wrong with which object: a bounded record on disk for each ETL, shared by every process of a data folder.
+
+It is for people who look for a cause afterwards; no run depends on it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+KEEP = 1000
+_BUSY_TIMEOUT_S = 5.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS errors (
+    id INTEGER PRIMARY KEY, etl TEXT NOT NULL, at_s REAL NOT NULL, bucket TEXT NOT NULL, key TEXT NOT NULL,
+    code TEXT NOT NULL, message TEXT NOT NULL, pipeline TEXT NOT NULL, job TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS errors_etl ON errors (etl, id);
+CREATE INDEX IF NOT EXISTS errors_job ON errors (job, id) WHERE job <> '';
+"""
+_COLUMNS = "etl, at_s, bucket, key, code, message, pipeline, job"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEntry:
+    """One failed run: `etl` is the stage to blame, `at_s` in epoch seconds, `code` an error's name in S3's answers."""
+
+    etl: str
+    at_s: float
+    bucket: str
+    key: str
+    code: str
+    message: str
+    pipeline: str = ""
+    job: str = ""
+
+
+class ErrorLog:
+    """The errors of a data folder's ETLs; callable from any thread. The newest `keep` of each ETL stay.
+
+    A job's errors are never dropped by the bound: whoever retries them needs all.
+    """
+
+    def __init__(self, path: Path, *, keep: int = KEEP) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._keep = keep
+        self._lock = threading.Lock()
+        # SQLite doesn't wait when two processes switch a new file to WAL: one at a time, then
+        with path.with_name(path.name + ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_SCHEMA)
+
+    def add(self, entry: ErrorEntry) -> None:
+        """Keep an error, and forget the ETL's oldest beyond the bound. Blocking."""
+        values = (entry.etl, entry.at_s or time.time(), entry.bucket, entry.key, entry.code, entry.message)
+        with self._transaction() as db:
+            db.execute(
+                f"INSERT INTO errors ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                (*values, entry.pipeline, entry.job),
+            )
+            db.execute(
+                "DELETE FROM errors WHERE job = '' AND etl = ?1 AND id <="
+                " (SELECT id FROM errors WHERE job = '' AND etl = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                (entry.etl, self._keep),
+            )
+
+    def of_etl(self, etl: str, limit: int = 100) -> list[ErrorEntry]:
+        """The ETL's newest errors, the newest first. Blocking."""
+        return self._select("etl = ?", etl, limit)
+
+    def of_job(self, job: str, limit: int = -1) -> list[ErrorEntry]:
+        """A job's errors, the newest first; all of them unless there is a limit. Blocking."""
+        return self._select("job = ?", job, limit)
+
+    def forget(self, etl: str) -> None:
+        """Drop what is known of a removed ETL. Blocking."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM errors WHERE job = '' AND etl = ?", (etl,))
+
+    def close(self) -> None:
+        """Close the file; the log can't be used afterwards."""
+        with self._lock:
+            self._db.close()
+
+    def _select(self, where: str, value: str, limit: int) -> list[ErrorEntry]:
+        with self._lock:
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM errors WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608
+                (value, limit),
+            ).fetchall()
+        return [ErrorEntry(*row) for row in rows]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise

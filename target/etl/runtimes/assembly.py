@@ -1,0 +1,61 @@
+"""Puts together the runtimes of a server process, and the launchers of a keeper. It decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transom.target.etl.keeper.places import Places
+from transom.target.etl.locks import ByteHolds
+from transom.target.etl.runtimes.base import MARK, Launcher
+from transom.target.etl.runtimes.command import CommandRuntime
+from transom.target.etl.runtimes.containers import Containers
+from transom.target.etl.runtimes.elsewhere import Elsewhere
+from transom.target.etl.runtimes.environment import Environments
+from transom.target.etl.runtimes.handover import Handover
+from transom.target.etl.runtimes.programs import Programs
+from transom.target.etl.runtimes.served import ServedRuntime
+from transom.target.etl.runtimes.url import UrlRuntime
+from transom.target.etl.runtimes.url_rules import UrlRules
+from transom.target.etl.runtimes.workplace import Workplace
+from transom.target.etl.sandbox.launch import Sandbox
+from transom.target.etl.sandbox.program import GIB
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    """What the configuration says of runtimes; `master` is the secret that those of ETLs are derived from."""
+
+    master: bytes = field(repr=False)
+    url_allow: tuple[str, ...] = ()
+    allow_unsandboxed: bool = False
+    engine: str = ""
+    engine_runtime: str = ""
+    engine_pulls: bool = True
+    max_output: int = 16 * GIB
+
+
+def build_elsewhere(places: Places, settings: RuntimeSettings, scratch: Path) -> Elsewhere:
+    """The runtimes of one server process; `scratch` is the folder for what runs write meanwhile."""
+    served = ServedRuntime(places, scratch)
+    urls = UrlRuntime(UrlRules.parse(settings.url_allow), settings.master, ByteHolds(places.pulls), scratch)
+    commands = CommandRuntime(_workplace(places, settings, scratch))
+    return Elsewhere(served, commands, urls, Handover(served, settings.master))
+
+
+def build_launchers(places: Places, settings: RuntimeSettings) -> dict[str, Launcher]:
+    """What a keeper starts workers with, by runtime."""
+    places.scratch.mkdir(parents=True, exist_ok=True)
+    programs = Programs(_workplace(places, settings, places.scratch))
+    containers = Containers(settings.engine, pull=settings.engine_pulls, runtime=settings.engine_runtime)
+    return {"code": programs, "command": programs, "container": containers}
+
+
+def _workplace(places: Places, settings: RuntimeSettings, scratch: Path) -> Workplace:
+    sandbox = Sandbox(
+        scratch,
+        hidden=[places.folder],
+        marks={MARK: places.mark},
+        allow_unsandboxed=settings.allow_unsandboxed,
+    )
+    return Workplace(sandbox, Environments(places.environments, sandbox), places.folder, settings.max_output)

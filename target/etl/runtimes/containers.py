@@ -1,0 +1,144 @@
+"""Starts a worker as a container, as a keeper orders it: its image, its bounds, its folders, where it is reached.
+
+How an engine is spoken to is `engine`'s; it is imported when the first container is wanted, for few servers want one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from transom.target.etl.runtimes.base import Order, StartError, Usage
+from transom.target.etl.runtimes.container_plan import ContainerPlan, Mount
+from transom.target.etl.runtimes.engine_socket import NoEngineError
+from transom.target.etl.runtimes.namespaces import NEEDS_NETWORK, can_enter_namespaces, is_container
+from transom.target.etl.spec import Spec, from_json
+from transom.target.etl.transports.base import Address
+
+if TYPE_CHECKING:
+    from transom.target.etl.runtimes.container import Container
+    from transom.target.etl.runtimes.engine import Engine
+
+_LOOPBACK = "127.0.0.1"
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - only for a worker that clients are to be sent to
+
+
+class NoLibraryError(StartError):
+    """The library that speaks with engines isn't installed."""
+
+
+class Containers:
+    """A launcher of containers. Callable from several threads.
+
+    `engine` is the URL of its socket, empty to look for one; with `pull` an image that isn't there is fetched;
+    `runtime` is the OCI runtime to ask for, empty for the engine's own.
+    """
+
+    def __init__(self, engine: str = "", *, pull: bool = True, runtime: str = "") -> None:
+        self._url = engine
+        self._pull = pull
+        self._runtime = runtime
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
+
+    def start(self, order: Order) -> ContainerWorker:
+        """Start a container. Raises StartError."""
+        spec = from_json(json.dumps(dict(order.spec), sort_keys=True, separators=(",", ":")))
+        engine = self._open()
+        deadline = time.monotonic() + spec.init_timeout_s
+        plan = plan_of(order, spec, self._runtime)
+        image = engine.image(plan.image, pull=self._pull, deadline=deadline)
+        log = os.fdopen(os.dup(order.log_fd), "wb", buffering=0)
+        enters = can_enter_namespaces()
+        if not (enters or spec.network):
+            # among the last words of a worker that nobody reaches, and of no consequence to one that is reached
+            log.write(f"transom: {NEEDS_NETWORK}\n".encode())
+        return ContainerWorker(engine.start(plan, image, log), order, enters=enters)
+
+    def reap(self, mark: str) -> None:
+        """Remove the containers of a killed keeper. Raises StartError where there is an engine that can't be asked."""
+        with suppress(NoEngineError, NoLibraryError):  # without, there were none to leave
+            self._open().reap(mark)
+
+    def close(self) -> None:
+        """Let go of idle connections to the engine."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.close()
+                self._engine = None
+
+    def _open(self) -> Engine:
+        try:
+            from transom.target.etl.runtimes.engine import Engine
+        except ImportError as error:
+            raise NoLibraryError(
+                "containers need the library 'docker': pip install 'transom[containers]'", final=True
+            ) from error
+        with self._lock:
+            if self._engine is None:
+                self._engine = Engine.open(self._url)
+            return self._engine
+
+
+class ContainerWorker:
+    """A worker that is a container. Callable from several threads."""
+
+    def __init__(self, container: Container, order: Order, *, enters: bool) -> None:
+        """Take over a started container; `enters` tells whether its network namespace may be entered."""
+        self.container = container.id
+        # an engine may count processes of another machine than ours
+        self.pid = container.pid if is_container(container.pid, container.id) else 0
+        self._container = container
+        found = [Address(unix=order.env["TRANSOM_SOCKET"])]
+        if self.pid and enters:
+            found.append(Address(host=_LOOPBACK, port=order.port, netns_pid=self.pid))
+        if container.port:
+            found.append(Address(host=_LOOPBACK, port=container.port))
+        self._addresses = tuple(found)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where it may come to listen: its socket, its port from within, its port as it is published."""
+        return self._addresses
+
+    def ended(self, words: str = "") -> str | None:  # noqa: ARG002 - the engine knows
+        """How it ended, None while it runs."""
+        how = self._container.ended()
+        return None if how is None else str(how)
+
+    def usage(self) -> Usage | None:
+        """What it uses; None where the engine can't tell."""
+        return self._container.usage()
+
+    def stop(self, grace_s: float) -> None:
+        """Ask it to end, kill what is left after `grace_s`, remove it. Raises StartError if the engine is gone."""
+        self._container.stop(grace_s)
+
+
+def plan_of(order: Order, spec: Spec, runtime: str = "") -> ContainerPlan:
+    """What an order means for a container. Every path is the same inside as out, so what names one is true in both."""
+    mounts = [Mount(str(order.folder), writable=True)]
+    if order.files is not None:
+        mounts.append(Mount(str(order.files)))
+    defaults = ContainerPlan("", "", "")
+    given = spec.resources
+    return ContainerPlan(
+        etl=order.etl,
+        image=spec.runtime.image or "",
+        folder=order.mark,
+        revision=order.revision,
+        command=spec.runtime.command or (),
+        env=order.env,
+        mounts=tuple(mounts),
+        memory=given.memory or defaults.memory,
+        cpus=given.cpu or defaults.cpus,
+        pids=given.pids or defaults.pids,
+        network=spec.network,
+        port=order.port,
+        published=_EVERYWHERE if spec.redirect else _LOOPBACK,
+        runtime=runtime,
+    )

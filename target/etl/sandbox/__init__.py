@@ -1,0 +1,1 @@
+"""Runs programs that nobody vouches for: little to see, little to use, and an end that is explained."""

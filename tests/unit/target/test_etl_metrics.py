@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transom.target.etl.metrics import BUCKETS_S, numbers, quantile
+
+COUNTING = """
+import sys
+import threading
+from pathlib import Path
+from transom.target.etl.metrics import EtlMetrics, share
+share(Path(sys.argv[1]))
+metrics = EtlMetrics()
+for n in range(10):
+    metrics.ran("thumb", bytes_in=100, bytes_out=7, seconds=0.01)
+metrics.ran("other", bytes_in=1, bytes_out=0, seconds=0.0)
+metrics.failed("thumb", "EtlFailed")
+metrics.failed("thumb", "EtlTimeout")
+metrics.failed("thumb", "EtlTimeout")
+"""
+
+
+def count(folder: Path) -> None:
+    subprocess.run([sys.executable, "-c", COUNTING, str(folder)], check=True, timeout=60)
+
+
+def test_numbers_of_processes_that_are_gone_add_up(tmp_path: Path) -> None:
+    for _ in range(2):
+        count(tmp_path)
+    found = numbers(tmp_path)
+    thumb = found["thumb"]
+    assert (thumb.objects, thumb.bytes_in, thumb.bytes_out) == (20, 2000, 140)
+    assert thumb.errors == {"EtlFailed": 2, "EtlTimeout": 4}
+    assert thumb.p50_s == pytest.approx(0.01, rel=0.4)
+    assert thumb.p99_s == pytest.approx(0.01, rel=0.4)
+    assert found["other"].objects == 2
+
+
+def test_an_etl_that_only_failed_has_no_percentiles(tmp_path: Path) -> None:
+    script = COUNTING.replace("metrics.ran", "(lambda *_, **__: None)")
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=60)
+    thumb = numbers(tmp_path)["thumb"]
+    assert thumb.objects == 0
+    assert thumb.p50_s is None
+
+
+def test_a_file_that_is_being_made_is_waited_for(tmp_path: Path) -> None:
+    count(tmp_path)
+    made = next(tmp_path.glob("counter_*.db"))
+    unfinished = tmp_path / "counter_1.db"
+    unfinished.touch()
+    threading.Timer(0.015, lambda: unfinished.write_bytes(made.read_bytes())).start()
+    assert numbers(tmp_path)["thumb"].objects == 20
+
+
+def test_a_process_s_files_have_their_room_from_the_start(tmp_path: Path) -> None:
+    count(tmp_path)
+    for path in tmp_path.glob("*.db"):
+        found = path.stat()
+        assert found.st_blocks * 512 >= found.st_size == 1024 * 1024
+    assert numbers(tmp_path)["thumb"].objects == 10
+
+
+def test_nothing_counted_is_no_numbers(tmp_path: Path) -> None:
+    assert numbers(tmp_path) == {}
+
+
+@given(st.lists(st.floats(0.0001, 250.0), min_size=1, max_size=200), st.floats(0.01, 0.99))
+def test_a_quantile_is_in_the_bucket_of_the_true_one(values: list[float], q: float) -> None:
+    bounds = (*BUCKETS_S, float("inf"))
+    cumulative = {bound: float(sum(value <= bound for value in values)) for bound in bounds}
+    found = quantile(cumulative, q)
+    true = sorted(values)[max(0, -int(-q * len(values) // 1) - 1)]
+    upper = next(bound for bound in bounds if true <= bound)
+    lower = max((bound for bound in bounds if bound < upper), default=0.0)
+    assert found is not None
+    assert lower <= found <= upper
+
+
+def test_a_quantile_of_nothing_is_none() -> None:
+    assert quantile({}, 0.5) is None
+    assert quantile({1.0: 0.0, float("inf"): 0.0}, 0.5) is None
+
+
+def test_beyond_the_last_bound_the_last_is_what_is_known() -> None:
+    assert quantile({1.0: 0.0, float("inf"): 3.0}, 0.5) == 1.0
