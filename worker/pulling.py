@@ -52,6 +52,11 @@ class Puller:
             else:
                 line.sock.close()
 
+    @property
+    def idle(self) -> int:
+        """How many connections wait for the next object."""
+        return len(self._idle)
+
     def close(self) -> None:
         """Let go of idle connections."""
         while self._idle:

@@ -148,6 +148,8 @@ def test_a_target_that_hangs_is_passed_over(cluster: RunningServer) -> None:
         under_way.head().read(MIB)
         assert under_way.headers["x-transom-target"] == owner_of(cluster, "small-4").id
         eventually(lambda: not runs_under_way(cluster))  # the run is over, not the reading
+        # and its result is in the index: who is stopped while writing there has it locked
+        assert wire.head(at(BUCKET, "small-4", etl="grow", etl_args=len(wanted))).status == 200
         os.kill(hung, signal.SIGSTOP)
         try:
             answer, took_s = timed(lambda: wire.get(at(BUCKET, "small-4", etl="grow", etl_args=77)))
