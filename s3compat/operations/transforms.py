@@ -46,9 +46,10 @@ def parse(query: Query) -> TransformAsk | None:
 
 def _pipeline(query: Query) -> tuple[str, ...]:
     name, aistore, further = query.get("etl"), query.get("etl_name"), query.get("etl_pipeline")
-    for each in ("etl", "etl_name", "etl_pipeline", "etl_args"):
-        if len(query.all(each)) > 1:
-            raise _invalid(each, query.get(each) or "", f"{each} is given more than once")
+    if len(query.pairs) > len(query):  # something is given twice
+        for each in ("etl", "etl_name", "etl_pipeline", "etl_args"):
+            if len(query.all(each)) > 1:
+                raise _invalid(each, query.get(each) or "", f"{each} is given more than once")
     if name is not None and (aistore is not None or further is not None):
         raise _invalid("etl", name, "Give either etl or etl_name and etl_pipeline, not both")
     if name is not None:

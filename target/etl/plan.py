@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 from transom.cluster.records import RuntimeName
 from transom.target.store.base import ObjectInfo
@@ -124,8 +125,12 @@ def identify(plan: Plan, source: ObjectInfo, version_id: str = "") -> Identity:
     Content type and metadata belong to it too: a transformer sees them, and an object put again with the same bytes
     keeps its ETag.
     """
-    stages = [(s.etl, s.plugin, s.version, s.revision, s.args) for s in plan.stages]
-    told = (source.content_type, sorted(source.attributes.metadata.items()))
-    text = json.dumps((source.bucket, source.key, version_id, source.etag, told, stages), separators=(",", ":"))
-    base = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    stages = tuple([(s.etl, s.plugin, s.version, s.revision, s.args) for s in plan.stages])
+    told = (source.content_type, tuple(sorted(source.attributes.metadata.items())))
+    base = _base(source.bucket, source.key, version_id, source.etag, told, stages)
     return Identity(base, max(source.modified_ns // 1_000_000_000, plan.changed_s), plan.deterministic)
+
+
+@lru_cache(maxsize=4096)
+def _base(*named: object) -> str:
+    return hashlib.md5(json.dumps(named, separators=(",", ":")).encode(), usedforsecurity=False).hexdigest()

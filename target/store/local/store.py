@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from transom.cluster.stamp import Stamp
 from transom.target.errors import SourceChanged
@@ -37,6 +37,7 @@ from transom.target.store.local.writer import IndexWriter
 
 T = TypeVar("T")
 THREADS = 32
+REMEMBERED = 1024  # rows of objects
 LOOKUPS = 100  # between a lookup and opening its blob the key may be overwritten: so many times in a row it isn't
 
 
@@ -49,7 +50,11 @@ class LocalStore(Store):
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="transom-store")
         self._folder = BlobFolder(root, lock.epoch)
         self._index = Index(root / "index.sqlite")
-        self._writer = IndexWriter(root / "index.sqlite", root / "writer.lock", self._discard)
+        self._objects_changed = Stamp(root / "objects.stamp")
+        self._writer = IndexWriter(
+            root / "index.sqlite", root / "writer.lock", self._discard, self._objects_changed.renew
+        )
+        self._rows: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._buckets: dict[str, Bucket] = {}
         self._buckets_changed = Stamp(root / "buckets.stamp")
         self._closed = False
@@ -105,13 +110,27 @@ class LocalStore(Store):
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:
         """Raises NoSuchBucket, NoSuchKey."""
-        return rows.to_info(bucket, key, self._index.object_row(bucket, key))
+        return rows.to_info(bucket, key, self._object_row(bucket, key))
+
+    def _object_row(self, bucket: str, key: str) -> tuple[Any, ...]:
+        """An object's row, remembered until anything is committed by any process. Raises NoSuchBucket, NoSuchKey."""
+        if not self._objects_changed.fresh():
+            self._objects_changed.note()
+            self._rows.clear()
+        row = self._rows.get((bucket, key))
+        if row is None:
+            row = self._index.object_row(bucket, key)
+            if row[7] is None:  # those of many parts are large
+                if len(self._rows) >= REMEMBERED:
+                    self._rows.clear()
+                self._rows[bucket, key] = row
+        return row
 
     async def open(self, bucket: str, key: str) -> LocalReader:
         """Raises NoSuchBucket, NoSuchKey."""
         gone: FileNotFoundError | None = None
         for _ in range(LOOKUPS):
-            row = self._index.object_row(bucket, key)
+            row = self._object_row(bucket, key)
             pieces = list(rows.piece_blobs(row[7])) if row[7] is not None else [(row[0], row[6])]
             info = rows.to_info(bucket, key, row)
             eager = len(pieces) <= changes.EAGER_PIECES
@@ -119,6 +138,7 @@ class LocalStore(Store):
                 return LocalReader(info, pieces, self._folder, self._threads, eager=eager)
             except FileNotFoundError as error:
                 gone = error
+                self._rows.clear()
         raise SourceChanged("The object is being replaced all the time, or its data is lost.") from gone
 
     async def put(
@@ -232,6 +252,7 @@ class LocalStore(Store):
     def _shut(self) -> None:
         self._buckets_changed.close()
         self._writer.close()
+        self._objects_changed.close()
         self._threads.shutdown()
         self._index.close()
         self._lock.release()

@@ -49,11 +49,21 @@ class _Request:
 
 
 class IndexWriter:
-    """Commits changes in groups, one process at a time; `discard` unlinks blobs (from a thread of its choosing)."""
+    """Commits changes in groups, one process at a time; `discard` unlinks blobs (from a thread of its choosing).
 
-    def __init__(self, path: Path, lock: Path, discard: Callable[[Sequence[bytes], Callable[[], None]], None]) -> None:
+    `committed` is called after each commit, before anybody hears of it and before anything is unlinked.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        lock: Path,
+        discard: Callable[[Sequence[bytes], Callable[[], None]], None],
+        committed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._path = path
         self._discard = discard
+        self._committed = committed
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._unlinked: queue.SimpleQueue[Sequence[bytes]] = queue.SimpleQueue()
@@ -106,6 +116,7 @@ class IndexWriter:
         with self._alone():
             group, more = self._gather(first)
             retired = self._commit(db, group)
+        self._committed()
         self._settle(group)
         self._unlink(retired)
         return more

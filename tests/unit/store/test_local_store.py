@@ -82,6 +82,24 @@ async def test_two_stores_share_a_folder(store: LocalStore, tmp_path: Path) -> N
     await other.close()
 
 
+async def test_what_one_store_changes_the_other_remembers_no_longer(store: LocalStore, tmp_path: Path) -> None:
+    other = LocalStore.at(tmp_path, threads=2, min_part_size=1)
+    try:
+        await store.put("b", "k", body_of(b"0"), PLAIN)
+        for n in range(1, 30):
+            assert (await store.head("b", "k")).etag == (await other.head("b", "k")).etag  # both remember it now
+            changing, reading = (store, other) if n % 2 else (other, store)
+            await changing.put("b", "k", body_of(b"%d" % n), PLAIN)
+            assert await read_all(reading, "k") == b"%d" % n
+            await changing.update("b", "k", tags={"n": str(n)})
+            assert (await reading.head("b", "k")).attributes.tags == {"n": str(n)}
+        await other.delete("b", "k")
+        with pytest.raises(NoSuchKey):
+            await store.head("b", "k")
+    finally:
+        await other.close()
+
+
 async def test_of_two_stores_conditional_puts_one_wins(store: LocalStore, tmp_path: Path) -> None:
     other = LocalStore.at(tmp_path, threads=4)
 
