@@ -118,6 +118,7 @@ def test_a_worker_process_that_dies_idle_costs_nobody_anything(four: RunningServ
     idle = eventually(lambda: workers(four))
     for worker in idle:
         kill(worker)
+    eventually(lambda: all(gone(worker) for worker in idle), within_s=5)
     for i in range(8):  # some of them at the process that had it
         assert wire.get(at(BUCKET, "large", etl="busy", etl_args=f"0.00{i}")).body == NOISE[:200_000]
 

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -142,7 +143,12 @@ class Half(Worker):
 
 
 def test_failure_in_a_small_result_is_an_answer_too(serving: Serving) -> None:
-    assert serving(Half).put(b"data") == (500, b"ValueError: the rest is lost")
+    worker, answers = serving(Half), []
+    for _ in range(20):  # what is small is held back for a moment only, which a busy machine may let pass
+        with contextlib.suppress(IncompleteRead):
+            answers.append(worker.put(b"data"))
+            break
+    assert answers == [(500, b"ValueError: the rest is lost")]
 
 
 def test_failure_once_a_piece_is_out_breaks_the_answer_off(serving: Serving) -> None:
