@@ -113,7 +113,11 @@ class LocalStore(Store):
         return rows.to_info(bucket, key, self._object_row(bucket, key))
 
     def _object_row(self, bucket: str, key: str) -> tuple[Any, ...]:
-        """An object's row, remembered until anything is committed by any process. Raises NoSuchBucket, NoSuchKey."""
+        """An object's row, remembered until any process commits something, for half a second at most.
+
+        The bound is for a process killed between its commit, which nobody acknowledged then, and telling the others.
+        Raises NoSuchBucket, NoSuchKey.
+        """
         if not self._objects_changed.fresh():
             self._objects_changed.note()
             self._rows.clear()
