@@ -58,6 +58,7 @@ def show_one(etl: Etl, *, as_json: bool) -> None:
             "timeout": "default" if etl.timeout_s is None else f"{etl.timeout_s:g} s",
             "owner": etl.owner,
             "spec": etl.spec,
+            **({"confined by": etl.confinement} if etl.confinement else {}),
             **_service(etl),
             "objects": etl.numbers.get("objects", 0),
             "bytes in": etl.numbers.get("bytes_in", 0),
@@ -69,8 +70,12 @@ def show_one(etl: Etl, *, as_json: bool) -> None:
     )
     if etl.workers:
         typer.echo()
-        rows = [(w.target, w.revision, w.state, w.restarts, w.container[:12] or w.pid, w.message) for w in etl.workers]
-        show_table(["TARGET", "REVISION", "STATE", "RESTARTS", "PROCESS", "MESSAGE"], rows, empty="")
+        rows = [
+            (w.target, w.revision, w.state, w.restarts, w.container[:12] or w.pid, w.confinement, w.message)
+            for w in etl.workers
+        ]
+        columns = ["TARGET", "REVISION", "STATE", "RESTARTS", "PROCESS", "CONFINED BY", "MESSAGE"]
+        show_table(columns, rows, empty="")
 
 
 def _deterministic(etl: Etl) -> object:

@@ -52,7 +52,10 @@ class Plugins:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One worker of an ETL on one target; `message` is its last words, where it failed or was restarted."""
+    """One worker of an ETL on one target; `message` is its last words, where it failed or was restarted.
+
+    `confinement` is what it runs in: "container (podman 4.3.1)", or the sandbox.
+    """
 
     target: str
     revision: int
@@ -62,6 +65,7 @@ class Worker:
     since: float = 0.0
     pid: int = 0
     container: str = ""
+    confinement: str = ""
 
     @classmethod
     def from_json(cls, data: JsonObject) -> Worker:
@@ -75,6 +79,7 @@ class Worker:
             since=data.get("since", 0.0),
             pid=data.get("pid", 0),
             container=data.get("container") or "",
+            confinement=data.get("confinement") or "",
         )
 
 
@@ -98,7 +103,8 @@ class Etl:
     `plugin` is empty for one that no installed transformer runs; `spec` is the normalised spec, with a digest in the
     place of source code. `pending` is the revision that is being started beside this one, 0 for none. `numbers` are
     what it did since the server started: objects, bytes, errors by code, seconds of runs, requests that wait.
-    `service` is what an ETL of runtime `url` has in the place of workers.
+    `service` is what an ETL of runtime `url` has in the place of workers, `confinement` what confines the programs of
+    one that starts them as objects come.
     """
 
     name: str
@@ -119,6 +125,7 @@ class Etl:
     workers: tuple[Worker, ...] = ()
     numbers: JsonObject = field(default_factory=dict)
     service: Service | None = None
+    confinement: str = ""
 
     @classmethod
     def from_json(cls, data: JsonObject) -> Etl:
@@ -142,6 +149,7 @@ class Etl:
             workers=tuple(map(Worker.from_json, data.get("workers") or ())),
             numbers=data.get("numbers") or {},
             service=Service.from_json(data["service"]) if data.get("service") else None,
+            confinement=data.get("confinement") or "",
         )
 
 

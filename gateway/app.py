@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from transom.s3compat.errors import ERROR_HEADER, S3Error, from_target, in_heade
 from transom.s3compat.operations import GetObject, HeadObject, Operation, parse
 from transom.s3compat.reply import Reply
 from transom.s3compat.request import HttpRequest
-from transom.target.access_log import AccessLog
+from transom.target.access_log import AccessLog, new_request_id
 from transom.target.errors import TargetError
 from transom.target.respond import ClientLeftError, Departure, UnfinishedBodyError, lifespan, respond
 
@@ -64,7 +63,7 @@ class S3App:
         """Serve one request, whatever happens: the error boundary."""
         started = time.perf_counter()
         request = http_request(scope)
-        seen = _Seen(started, secrets.token_hex(8).upper(), request.raw_path)
+        seen = _Seen(started, new_request_id(), request.raw_path)
         departure, body = Departure(receive), _Body(receive)
         try:
             reply = await self._reply(request, seen, body, departure)

@@ -92,6 +92,7 @@ class EtlConfig(_Section):
     gil_inline_size: int = Field(64 * 1024, ge=0)
     url_allow: tuple[str, ...] = ()
     pull_listen: str = ""
+    isolation: Literal["auto", "container", "sandbox"] = "auto"
     allow_unsandboxed: bool = False
     engine: str = ""
     engine_runtime: str = ""

@@ -49,7 +49,7 @@ from transom.target.app import TargetApp
 from transom.target.etl.keeper.places import Places
 from transom.target.etl.limits import Limits
 from transom.target.etl.metrics import METRICS, share
-from transom.target.etl.runtimes.assembly import RuntimeSettings, build_elsewhere, build_launchers
+from transom.target.etl.runtimes.assembly import RuntimeSettings, build_elsewhere, build_launchers, sandbox_words
 from transom.target.etl.runtimes.elsewhere import Elsewhere
 from transom.target.etl.runtimes.services import Services, pull_secret_of, secret_of
 from transom.target.etl.runtimes.url_rules import UrlRules
@@ -169,6 +169,7 @@ def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[],
         monitor=Monitor(folder, target.limits.queue, target.errors),
         url_rules=UrlRules.parse(config.etl.url_allow),
         services=Services(load_secret(folder / SECRET), config.etl.pull_listen),
+        sandbox=sandbox_words(_places(assignment), _runtimes(assignment, config)),
     )
 
     async def close() -> None:

@@ -6,6 +6,7 @@ It is on the path of every request, where a general logger costs as much as read
 from __future__ import annotations
 
 import os
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +34,11 @@ class AccessLog:
             fields["timestamp"] = timestamp()
             with suppress(OSError):  # a log that can't be written, on a full disk, is no reason to fail a request
                 self._write(orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def new_request_id() -> str:
+    """Another request's id: no secret, so the kernel isn't asked for randomness every time."""
+    return f"{random.getrandbits(64):016X}"
 
 
 def timestamp() -> str:

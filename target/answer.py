@@ -30,6 +30,7 @@ from transom.target.store.base import ObjectInfo
 
 _SMALL = 256 * 1024
 _RETRIES = 3
+_UNWATCHED_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,6 @@ class _Answer:
         return Reply(200, self._headers(run.content_type, size), run.follow())
 
     async def _direct(self, wanted: Wanted) -> Reply:
-        content_type, size = self._target.known_size(wanted.plan, self._source)
         give_up = time.monotonic() + self._target.limits.wait_s
         run = await self._target.direct(wanted, give_up)
         try:
@@ -198,26 +198,33 @@ class _Answer:
             raise
         if len(head) <= HEAD_SIZE:
             run.cancel()
-            return Reply(200, self._headers(content_type, len(head)) + self._checksum(head, 200), head)
-        if size is None and not self._ask.streams:
+            return Reply(200, self._headers(run.content_type, len(head)) + self._checksum(head, 200), head)
+        if run.size is None and not self._ask.streams:
             run.cancel()
             return self._finished(await self._target.materialise(wanted))
-        return Reply(200, self._headers(content_type, size), _Fed(run, head))
+        return Reply(200, self._headers(run.content_type, run.size), _Fed(run, head))
 
     async def _first(self, run: DirectRun, give_up: float) -> bytes:
         """The head of a direct run; raises SlowDown past the wait budget, ClientLeftError when nobody waits for it."""
-        piece = asyncio.ensure_future(run.next())
-        waiting: set[asyncio.Future[Any]] = {piece}
+        left_s = max(0.0, give_up - time.monotonic())
+        # most are there before it is worth the while to ask the server whether the client still is
+        if await run.ready(min(left_s, _UNWATCHED_S)) or await self._ready(run, give_up):
+            return await run.next() or b""
+        raise not_ready()
+
+    async def _ready(self, run: DirectRun, give_up: float) -> bool:
+        """Wait for a direct run with an eye on the client; False past the wait budget."""
+        ready = asyncio.ensure_future(run.ready(max(0.0, give_up - time.monotonic())))
+        waiting: set[asyncio.Future[Any]] = {ready}
         if self._ask.departure is not None:
             waiting.add(self._ask.departure.watch())
-        timeout_s = max(0.0, give_up - time.monotonic())
-        done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if piece in done:
-            return piece.result() or b""
-        piece.cancel()
-        if done:
-            raise ClientLeftError
-        raise not_ready()
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done():
+                raise ClientLeftError
+            return ready.result()
+        finally:
+            ready.cancel()
 
     # --- headers ----------------------------------------------------------------------------------
 

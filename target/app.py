@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from transom.cluster.grants import Grant, GrantExpired, GrantInvalid, verify
 from transom.s3compat.errors import ERROR_HEADER, S3Error, from_target, in_header, render
 from transom.s3compat.reply import Reply
-from transom.target.access_log import AccessLog
+from transom.target.access_log import AccessLog, new_request_id
 from transom.target.answer import Ask, answer
 from transom.target.errors import EtlChanged, TargetError
 from transom.target.etl.plan import Plan
@@ -71,7 +70,7 @@ class TargetApp:
 
     async def _reply(self, scope: Scope, headers: dict[str, str], departure: Departure) -> tuple[Reply, str]:
         """The answer, and the request's id: the gateway's where it signed one."""
-        request_id = secrets.token_hex(8).upper()
+        request_id = new_request_id()
         if scope["path"] == "/-/health":
             return Reply(200, [("content-type", "text/plain")], b"ok\n"), request_id
         try:

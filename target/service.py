@@ -26,6 +26,7 @@ from transom.target.etl.results import Results
 from transom.target.etl.runs import Failures, Runner, Wanted
 from transom.target.etl.runtimes.elsewhere import Elsewhere
 from transom.target.etl.runtimes.handover import Door
+from transom.target.etl.turns import Turns
 from transom.target.etl.workers import WorkerPool
 from transom.target.store.base import ObjectInfo, Store
 
@@ -76,8 +77,8 @@ class Target:
         apart = None if elsewhere is None else elsewhere(scratch)
         self._pipelines = Pipelines(transformers, WorkerPool(scratch), limits, metrics, apart)
         gate = Gate(ByteLocks(folder / SLOTS), limits, catalog)
-        turns = ByteLocks(folder / "run" / "results")
-        self._runner = Runner(store, self._results, self._pipelines, gate, turns, Failures(self.errors, metrics))
+        failures = Failures(self.errors, metrics)
+        self._runner = Runner(store, self._results, self._pipelines, gate, Turns(folder), failures)
 
     # --- which result -------------------------------------------------------------------------
 

@@ -172,5 +172,6 @@ def _context(task: dict[str, Any], etl: str, path: str, message: Message | None)
         args_text=given if isinstance(given, str) else "" if given is None else json.dumps(given),
         content_type=str(task.get("content_type") or "binary/octet-stream"),
         size=size if isinstance(size, int) else None,
+        metadata=metadata if isinstance(metadata := task.get("metadata"), dict) else {},
         deadline=deadline(task.get("deadline_ms") if isinstance(task.get("deadline_ms"), int) else None),
     )

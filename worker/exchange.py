@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 from dataclasses import replace
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from transom.worker.contract import Context
 from transom.worker.conversation import Conversation
@@ -70,7 +70,8 @@ class Exchange:
             answer(self._sock, status, word, "Transom-Chunked: yes")
             return
         service.admit(request, self._line)
-        context = _context(request, service.settings.etl, body.size)
+        by_target = self._line.trusted or not service.settings.require_signature
+        context = _context(request, service.settings.etl, body.size, request.metadata if by_target else {})
         if "etl_fqn" in request.query:
             # the path is escaped for itself, and then once more as a part of the query: AIStore has it so
             path = service.jobs.file(unquote(request.query["etl_fqn"]))
@@ -92,7 +93,8 @@ class Exchange:
             if sink.begun:
                 raise Gone from failure
             if failure.kind == "skip":
-                answer(self._sock, 204, "", "Transom-Outcome: skip")
+                message = quote(failure.message, errors="replace")
+                answer(self._sock, 204, "", "Transom-Outcome: skip", f"Transom-Message: {message}")
             else:
                 answer(self._sock, 422 if failure.kind == "reject" else 500, failure.message)
         except Refused as error:
@@ -126,7 +128,7 @@ class Exchange:
                 left -= len(self._line.reader.some(PIECE))
 
 
-def _context(request: Request, etl: str, size: int | None) -> Context:
+def _context(request: Request, etl: str, size: int | None, metadata: dict[str, str]) -> Context:
     bucket, key = request.bucket_and_key
     told = request.number("transom-object-size")
     return Context(
@@ -136,5 +138,6 @@ def _context(request: Request, etl: str, size: int | None) -> Context:
         args_text=request.query.get("etl_args", ""),
         content_type=request.headers.get("content-type", "binary/octet-stream"),
         size=size if told is None else told,
+        metadata=metadata,
         deadline=deadline(request.number("transom-deadline-ms")),
     )

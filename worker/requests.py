@@ -7,6 +7,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from transom.worker.errors import Refused
 
+_METADATA = "transom-meta-"
 _ASKED = ("etl_args", "etl_fqn", "transom_expires", "transom_signature")
 
 
@@ -35,6 +36,12 @@ class Request:
         if length is not None or coding.lower() != "chunked":
             raise Refused(400, "this body's length can't be told")
         return None
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The object's own metadata, which a header each holds."""
+        start = len(_METADATA)
+        return {name[start:]: unquote(value) for name, value in self.headers.items() if name.startswith(_METADATA)}
 
     def number(self, header: str) -> int | None:
         """The number in a header; None where it isn't there."""

@@ -18,7 +18,7 @@ from transom.bench.run import Bench, BenchError
 from transom.bench.sign import Credentials, Endpoint
 from transom.bench.suite import bareloop, http_loop
 from transom.bench.suite.cases import BARE_LOOP, TRANSOMS, UNCACHED, Case
-from transom.bench.suite.etl_cases import BARE_WORKER, HTTP_LOOP
+from transom.bench.suite.etl_cases import HTTP_LOOP, LOOP_WORKER, SPREAD
 from transom.bench.suite.ratios import Figures
 from transom.bench.worker import Pace
 from transom.client.admin import AdminClient, AdminError
@@ -28,7 +28,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long and where: servers share `server_cores`, the generator has `client_cores`."""
+    """How long and where: servers share `server_cores`, the generator has `client_cores`.
+
+    What is compared with the bare HTTP loop is not kept to any core, nor is the loop.
+    """
 
     rounds: int = 3
     seconds: float = 2.0
@@ -77,8 +80,8 @@ def make_uncached_etls(peer: Peer) -> None:
             admin.init_etl(name, plugin, cache=False)
 
 
-def bench_of(case: Case, peer: Peer, settings: Settings) -> Bench:
-    """The generator's run for a case on a peer."""
+def bench_of(case: Case, name: str, peer: Peer, settings: Settings) -> Bench:
+    """The generator's run for a case on the peer of that name."""
     workload = Workload(
         endpoint=Endpoint.parse(peer.endpoint),
         bucket=f"bench-{case.name.lower().replace(' ', '-')}",
@@ -96,7 +99,7 @@ def bench_of(case: Case, peer: Peer, settings: Settings) -> Bench:
         concurrency=case.concurrency,
         duration_s=settings.seconds,
         warmup_s=settings.warmup_s,
-        cores=settings.client_cores,
+        cores=() if name == SPREAD else settings.client_cores,
     )
     return Bench(workload, pace)
 
@@ -124,7 +127,7 @@ def compare(
                 if name not in peers:
                     continue
                 figures = results[case.name, name] = Figures()
-                bench = bench_of(case, peers[name], settings)
+                bench = bench_of(case, name, peers[name], settings)
                 try:
                     wrong = 0
                     if peers[name].keeps:
@@ -157,14 +160,9 @@ def _round(
 
 def _loops(case: Case, peers: Mapping[str, Peer], results: dict[tuple[str, str], Figures], settings: Settings) -> None:
     """What is no server: plain loops, of the transformer itself and over a worker."""
-    if HTTP_LOOP in case.peers and BARE_WORKER in peers:
-        endpoint, figures = peers[BARE_WORKER].endpoint, results.setdefault((case.name, HTTP_LOOP), Figures())
-        add(
-            figures,
-            http_loop.measure(
-                endpoint, case.size, seconds=settings.seconds, cores=settings.client_cores, seed=settings.seed
-            ),
-        )
+    if HTTP_LOOP in case.peers and LOOP_WORKER in peers:
+        endpoint, figures = peers[LOOP_WORKER].endpoint, results.setdefault((case.name, HTTP_LOOP), Figures())
+        add(figures, http_loop.measure(endpoint, case.size, seconds=settings.seconds, seed=settings.seed))
     if BARE_LOOP in case.peers and case.pixels:
         figures = results.setdefault((case.name, BARE_LOOP), Figures())
         figures.ops_per_s.append(

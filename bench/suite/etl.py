@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from transom.bench.suite.etl_cases import (
     BARE_WORKER,
     CONTAINER,
     ECHO_BYTES,
-    HTTP_LOOP,
+    LOOP_WORKER,
+    SPREAD,
     aistore_spec,
     container_spec,
     specs,
@@ -55,6 +57,8 @@ def started(
             transom(work / "transom", cores=settings.server_cores, options=("--config", str(config)))
         )
         names = _made(server, parts.specs, parts.absent)
+        if BARE_WORKER in parts.peers:
+            _bring_spread(parts, stack, work, config)
         for name, reason in parts.absent.items():
             say(f"{name} is not part of this run: {reason}")
         yield {GRANIAN: server, **parts.peers}, names, parts.absent
@@ -75,6 +79,19 @@ def _bring_aistore(parts: _Parts, stack: ExitStack, work: Path, settings: Settin
         return
     parts.peers[BARE_WORKER] = peer
     parts.specs |= {name: aistore_spec(name, peer.endpoint) for name in AISTORE}
+
+
+def _bring_spread(parts: _Parts, stack: ExitStack, work: Path, config: Path) -> None:
+    """A server as it runs when nobody says anything, and a worker for it and one for the plain loop; all on any core.
+
+    Two workers: one that was once asked for several large objects at once is faster with each from then on.
+    """
+    parts.peers[LOOP_WORKER] = stack.enter_context(aistore(work / "aistore-loop"))
+    worker = stack.enter_context(aistore(work / "aistore-spread"))
+    options = ("--config", str(config))
+    server = stack.enter_context(transom(work / "spread", processes=os.cpu_count() or 1, options=options))
+    parts.peers[SPREAD] = server
+    _made(server, {"echo-aistore": aistore_spec("echo-aistore", worker.endpoint)}, parts.absent)
 
 
 def _bring_container(parts: _Parts, stack: ExitStack, work: Path, engine: str) -> None:
@@ -110,7 +127,7 @@ def latencies_table(results: Mapping[tuple[str, str], Figures], order: Sequence[
         if figures is None:
             continue
         cells = (figures.ops_per_s, figures.mib_per_s, figures.p50_ms, figures.p99_ms)
-        name = f"{case[0]}, {HTTP_LOOP}" if case[1] == HTTP_LOOP else case[0]
+        name = case[0] if case[1] in (GRANIAN, BARE_WORKER) else f"{case[0]}, {case[1].removeprefix('transom, ')}"
         note = figures.error or (f"{figures.failed} failed" if figures.failed else "")
         table.add_row(name, *(f"{median(values):,.1f}" if values else "" for values in cells), note)
     return table

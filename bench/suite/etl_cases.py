@@ -10,6 +10,8 @@ from transom.bench.suite.cases import GRANIAN, IMAGE_ARGS, PHOTO, Case, Ratio
 
 ETL_SIZES = {"1KiB": 1024, "100KiB": 100 * 1024, "16MiB": 16 * 1024 * 1024}
 BARE_WORKER, HTTP_LOOP = "aistore worker", "bare HTTP loop"
+SPREAD, LOOP_WORKER = "transom, every core", "aistore worker, the loop's"
+"""What the bare HTTP loop is compared with, and what it calls: kept to no core, and shared with nobody."""
 
 ECHO_BYTES = """
 class Echo:
@@ -94,7 +96,9 @@ def etl_cases(sizes: Sequence[str], names: Sequence[str]) -> list[Case]:
         n = ETL_SIZES[size]
         found.append(Case(f"get {size}", (GRANIAN,), size=n))
         echoes = [name for name in names if name.startswith("echo-")]
-        found += [Case(f"{name} {size}", (GRANIAN,), "etl", n, etl=name, does="echo") for name in echoes]
+        for name in echoes:
+            servers = (GRANIAN, SPREAD) if name == "echo-aistore" else (GRANIAN,)
+            found.append(Case(f"{name} {size}", servers, "etl", n, etl=name, does="echo"))
         if any(name in AISTORE for name in names):
             found.append(Case(f"{BARE_WORKER} {size}", (BARE_WORKER, HTTP_LOOP), "put", n))
     photos = [name for name in names if name.startswith("image-")]
@@ -109,17 +113,24 @@ def etl_ratios(sizes: Sequence[str], names: Sequence[str]) -> list[Ratio]:
         _ratio("echo-io 1KiB", "echo-hpush 1KiB", 1.0),
         _ratio("echo-file 16MiB", "echo-stream 16MiB", 1.0),
         _ratio("image-process", PHOTO_IN_PROCESS, 0.8),
-        *(_ratio(f"echo-aistore {size}", f"{BARE_WORKER} {size}", 0.7, HTTP_LOOP) for size in sizes),
+        *(_over_loop(size, SPREAD, 0.7) for size in sizes),
     ]
     told = [_ratio("image-code", PHOTO_IN_PROCESS)]
     for size in sizes:
         told += [_ratio(f"{name} {size}", f"{IN_PROCESS} {size}") for name in names if name.startswith("echo-")]
         told += [_ratio(f"echo-aistore {size}", f"{BARE_WORKER} {size}", None, BARE_WORKER)]
+        told += [_over_loop(size, GRANIAN)]
         told += [_ratio(f"{IN_PROCESS} {size}", f"get {size}")]
     known = {(ratio.over, ratio.under) for ratio in promised}
     return promised + [each for each in told if each.over != each.under and (each.over, each.under) not in known]
 
 
 def _ratio(over: str, under: str, target: float | None = None, peer: str = GRANIAN) -> Ratio:
-    named = f"{under}, {peer}" if peer == HTTP_LOOP else under
-    return Ratio(f"{over} / {named}", (over, GRANIAN), (under, peer), target)
+    return Ratio(f"{over} / {under}", (over, GRANIAN), (under, peer), target)
+
+
+def _over_loop(size: str, server: str, target: float | None = None) -> Ratio:
+    """AIStore's worker behind Transom over the plain loop at it."""
+    over, under = f"echo-aistore {size}", f"{BARE_WORKER} {size}"
+    where = "one core" if server == GRANIAN else "every core"
+    return Ratio(f"{over}, {where} / {under}, {HTTP_LOOP}", (over, server), (under, HTTP_LOOP), target)

@@ -6,21 +6,19 @@ import http.client
 import random
 import socket
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from urllib.parse import urlsplit
 
-from transom.bench.peers.process import pinned
 from transom.bench.report import Report, Tally, WorkerResult, merge
 
 TIMEOUT_S = 60.0
 PATH = "/bench/object"
 
 
-def measure(endpoint: str, size: int, *, seconds: float, cores: Sequence[int], seed: int) -> Report:
+def measure(endpoint: str, size: int, *, seconds: float, seed: int) -> Report:
     """PUT the same bytes until the time is up, and read each answer, which should be what was put."""
     data, tally = random.Random(seed).randbytes(size), Tally()  # noqa: S311 - nobody is to be kept from guessing it
-    with closing(http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=TIMEOUT_S)) as connection, pinned(cores):
+    with closing(http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=TIMEOUT_S)) as connection:
         connection.connect()
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _put(connection, data, Tally())

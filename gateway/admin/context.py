@@ -23,7 +23,10 @@ from transom.target.store.base import Store
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """What every call is given. `folder` is the data folder; `targets` names those on which an ETL is to run."""
+    """What every call is given. `folder` is the data folder; `targets` names those on which an ETL is to run.
+
+    `sandbox` says what confines programs here, in words; the first time it may block.
+    """
 
     registry: Registry
     catalog: Catalog
@@ -34,6 +37,7 @@ class Admin:
     monitor: Monitor
     url_rules: UrlRules = field(default_factory=UrlRules)
     services: Services = field(default_factory=Services)
+    sandbox: Callable[[], str] = str
 
 
 Answer = Callable[[Admin, Request, Principal, Any], Awaitable[tuple[int, Any]]]

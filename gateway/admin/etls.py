@@ -191,7 +191,7 @@ def _all_shown(admin: Admin, records: Sequence[EtlRecord]) -> list[dict[str, Any
 
 def _shown(admin: Admin, record: EtlRecord, pending: EtlRecord | None, numbers: dict[str, Any]) -> dict[str, Any]:
     workers = read_statuses(admin.folder, record.name) if record.served or pending is not None else []
-    own = ("args", "spec", "pending", "workers", "numbers", "service")
+    own = ("args", "spec", "pending", "workers", "numbers", "service", "confinement")
     fields = {name: getattr(record, name) for name in EtlShown.model_fields if name not in own}
     return EtlShown(
         **fields,
@@ -201,6 +201,7 @@ def _shown(admin: Admin, record: EtlRecord, pending: EtlRecord | None, numbers: 
         workers=[WorkerShown.model_validate(worker) for worker in workers],
         numbers=NumbersShown(**numbers),
         service=_service(admin, record) if record.runtime == "url" else None,
+        confinement=admin.sandbox() if record.runtime == "command" and not record.served else "",
     ).model_dump()
 
 

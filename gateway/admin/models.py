@@ -33,6 +33,7 @@ class WorkerShown(BaseModel):
     message: str
     pid: int
     container: str
+    confinement: str = Field(description="What confines it: a container, or the sandbox and what that is made of")
     cpu_s: float
     memory_bytes: int
 
@@ -85,6 +86,7 @@ class EtlShown(BaseModel):
     workers: list[WorkerShown]
     numbers: NumbersShown
     service: ServiceShown | None
+    confinement: str = Field(description="What confines the programs of one that has no workers; else empty")
 
 
 class EtlsShown(BaseModel):

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from transom.cluster.catalog import Catalog
@@ -79,7 +80,7 @@ class Gate:
 
     def check(self, etl: str, concurrency: int) -> None:
         """Raise EtlUnavailable while the ETL's circuit is open."""
-        lost = self._lost[etl]
+        lost = self._lost.get(etl, 0)  # a Counter makes up what is missing, slowly
         if lost >= max(1, concurrency // 2):
             raise EtlUnavailable(
                 f"ETL '{etl}' is unavailable: {lost} runs passed their deadline and have not returned yet",
@@ -125,7 +126,7 @@ class Gate:
         raise SlowDown(f"ETL '{etl}' is busy: no place within the wait budget. Try again.", retry_after_s=1)
 
     def _try_places(self, base: int, concurrency: int) -> int | None:
-        start = random.randrange(concurrency)  # noqa: S311 - spreads processes over the places
+        start = int(random.random() * concurrency)  # noqa: S311 - spreads processes over the places
         for i in range(concurrency):
             offset = base + (start + i) % concurrency
             if self.locks.try_lock(offset):
@@ -153,6 +154,7 @@ def waiting(locks: ByteLocks, etl: str, queue: int) -> int:
     return sum(locks.held_elsewhere(ticket) for ticket in tickets)
 
 
+@lru_cache(maxsize=4096)
 def _offset(etl: str) -> int:
     digest = hashlib.blake2b(etl.encode(), digest_size=4).digest()
     return int.from_bytes(digest) << 24

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from transom.target.etl.locks import ByteLocks
 
 _FILE_SIZE = 1024 * 1024  # of some 200 ETLs; a larger one grows
 _READS, _BETWEEN_READS_S = 5, 0.01
-Chunks = Generator[bytes, None, None]
 METRICS = Path("run") / "metrics"  # in a data folder
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 # Seconds; each about 1.6 times the one before, so a percentile read off them is within a third of the truth.
@@ -94,24 +92,6 @@ class EtlMetrics:
         series.bytes_in.inc(bytes_in)
         series.bytes_out.inc(bytes_out)
         series.seconds.observe(seconds)
-
-    def counted(self, etl: str, stage: Callable[[Chunks], Chunks], chunks: Chunks) -> Chunks:
-        """Run a stage over `chunks` as it is, and count it once it has ended well."""
-        taken = made = 0
-
-        def passed_on() -> Chunks:
-            nonlocal taken
-            with closing(chunks):
-                for piece in chunks:
-                    taken += len(piece)
-                    yield piece
-
-        started = time.perf_counter()
-        with closing(stage(passed_on())) as pieces:
-            for piece in pieces:
-                made += len(piece)
-                yield piece
-        self.ran(etl, bytes_in=taken, bytes_out=made, seconds=time.perf_counter() - started)
 
     def failed(self, etl: str, code: str) -> None:
         """Count a run that failed, under the stage to blame."""

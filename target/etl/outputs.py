@@ -143,20 +143,34 @@ class CachedRun:
 
 
 class DirectRun:
-    """One run that feeds one client, at most a few chunks ahead of it."""
+    """One run that feeds one client, at most a few chunks ahead of it.
 
-    def __init__(self, content_type: str, watch: Watch) -> None:
+    `size` is the output's length in bytes, None where only the run will tell.
+    """
+
+    def __init__(self, content_type: str, size: int | None, watch: Watch) -> None:
         self.content_type = content_type
+        self.size = size
         self.ended = False
         self._watch = watch
         self._error: TargetError | None = None
         self._pieces: deque[bytes] = deque()
-        self._room = threading.Semaphore(_AHEAD)
+        self._room: threading.Semaphore | None = None  # made once the output turns out to be more than a head
         self._loop = asyncio.get_running_loop()
-        self._changed = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def ready(self, timeout_s: float) -> bool:
+        """Wait until there is a piece or the run has ended; False when `timeout_s` passes first. For one at a time."""
+        if not self._pieces and not self.ended:
+            timer = self._loop.call_later(timeout_s, self._wake)
+            try:
+                await self._changed()
+            finally:
+                timer.cancel()
+        return bool(self._pieces) or self.ended
 
     async def next(self) -> bytes | None:
-        """The next piece, None at the end; raises what the run failed with.
+        """The next piece, None at the end; raises what the run failed with. For one at a time.
 
         The first is longer than `HEAD_SIZE`, or is all.
         """
@@ -165,24 +179,25 @@ class DirectRun:
                 raise self._error
             if self.ended:
                 return None
-            self._changed.clear()
-            await self._changed.wait()
-        self._room.release()
+            await self._changed()
+        if self._room is not None:
+            self._room.release()
         return self._pieces.popleft()
 
     def cancel(self) -> None:
         """Stop the run: nobody reads it any more."""
         self._watch.abandon()
-        self._room.release()
+        if self._room is not None:
+            self._room.release()
 
     def finish(self, error: TargetError | None) -> None:
         """End the run, once. On the event loop only."""
         if not self.ended:
             self.ended, self._error = True, error
-            self._changed.set()
+            self._wake()
 
     def feed(self, pieces: Iterator[bytes]) -> None:
-        """Take everything from `pieces`; from the run's thread."""
+        """Take everything from `pieces`; from the run's thread. What is no more than a head is seen with `finish`."""
         head: list[bytes] = []
         size = 0
         for piece in pieces:
@@ -191,20 +206,34 @@ class DirectRun:
             if size > HEAD_SIZE:
                 break
         if head:
-            self._put(b"".join(head) if len(head) > 1 else head[0])
-        for piece in pieces:
-            self._put(piece)
+            self._pieces.append(b"".join(head) if len(head) > 1 else head[0])
+        if size > HEAD_SIZE:
+            self._feed_on(pieces)
 
-    def _put(self, piece: bytes) -> None:
-        if not self._room.acquire(blocking=False):
+    def _feed_on(self, pieces: Iterator[bytes]) -> None:
+        room = self._room = threading.Semaphore(_AHEAD - 1)  # the head has its place
+        self._loop.call_soon_threadsafe(self._wake)
+        for piece in pieces:
+            self._put(piece, room)
+
+    def _put(self, piece: bytes, room: threading.Semaphore) -> None:
+        if not room.acquire(blocking=False):
             self._watch.pause()
-            there = self._room.acquire(timeout=_CLIENT_IDLE_S)
+            there = room.acquire(timeout=_CLIENT_IDLE_S)
             self._watch.resume()
             if not there:
                 raise AbandonedError
         self._watch.check()
         self._pieces.append(piece)
-        self._loop.call_soon_threadsafe(self._changed.set)
+        self._loop.call_soon_threadsafe(self._wake)
+
+    async def _changed(self) -> None:
+        self._waiter = self._loop.create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 def not_ready() -> SlowDown:

@@ -39,6 +39,7 @@ from transom.target.etl.plan import Plan, Stage
 from transom.target.etl.runtimes.elsewhere import Elsewhere
 from transom.target.etl.runtimes.handover import Handover
 from transom.target.etl.runtimes.jobs import Job
+from transom.target.etl.runtimes.served import is_served
 from transom.target.etl.spec import from_json
 from transom.target.etl.stand_in import is_installed, stand_in
 from transom.target.etl.transports.base import WorkerLost
@@ -119,7 +120,7 @@ class Pipelines:
 
     def holding(self, plan: Plan) -> AbstractContextManager[None]:
         """Keep the plan's workers up while the block runs, whatever becomes of their ETLs."""
-        if self.elsewhere is None or plan.in_process:
+        if self.elsewhere is None or not any(is_served(stage) for stage in plan.stages):
             return nullcontext()
         return self.elsewhere.served.holding(plan)
 
@@ -151,8 +152,7 @@ class Pipelines:
         path = reader.path if shape_of(stages[0].transformer) is Shape.FILE else None
         source: ObjectReader | None = reader
         for bound in stages:
-            stage = _Stage(self, bound, watch, scratch, path, source)
-            chunks = self.metrics.counted(bound.stage.etl, stage.over, chunks)
+            chunks = _Stage(self, bound, watch, scratch, path, source).over(chunks)
             path = source = None
         total = 0
         with closing(chunks):
@@ -173,6 +173,14 @@ class Pipelines:
             raise EtlFailed(f"transformer '{stage.plugin}' is not installed on this target") from None
 
 
+@dataclass(slots=True)
+class _Taken:
+    """How much of its input a stage took, in bytes, and what that ended with."""
+
+    size: int = 0
+    error: Exception | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Stage:
     """One stage of one run; the first has the object's `reader`, and its `path` where that is wanted."""
@@ -184,39 +192,45 @@ class _Stage:
     path: Path | None
     reader: ObjectReader | None
 
-    def over(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
-        """Transform `chunks`; turn what the transformer raises into the target's errors, naming its ETL.
+    def over(self, chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+        """Transform `chunks`, and count the run once it has ended well.
 
-        What its input raises passes through as it is: that is an earlier stage's.
+        What the transformer raises turns into the target's errors, naming its ETL; what its input raises passes
+        through as it is: that is an earlier stage's.
         """
-        etl = self.bound.stage.etl
-        upstream: list[BaseException] = []
+        etl, watch = self.bound.stage.etl, self.watch
+        taken = _Taken()
+        made, started = 0, time.perf_counter()
+        watch.stage = etl
         try:
-            self.watch.stage = etl
-            with closing(self._run(self._watched(chunks, upstream))) as output:
+            with closing(chunks), closing(self._run(self._watched(chunks, taken))) as output:
                 for piece in output:
+                    made += len(piece)
                     yield piece
-                    self.watch.stage = etl
+                    watch.stage = etl
         except (TargetError, AbandonedError, WorkerLost):
-            if upstream:
-                raise upstream[0] from None
+            if taken.error is not None:
+                raise taken.error from None
             raise
         except Exception as error:
-            if upstream:
-                raise upstream[0] from None
+            if taken.error is not None:
+                raise taken.error from None
             if isinstance(error, TimeoutError):
-                self.watch.check()  # a transformer that keeps to its deadline may see it pass first
+                watch.check()  # a transformer that keeps to its deadline may see it pass first
             raise _explain(self.bound, error) from error
+        self.pipelines.metrics.ran(etl, bytes_in=taken.size, bytes_out=made, seconds=time.perf_counter() - started)
 
-    def _watched(self, chunks: Iterator[bytes], upstream: list[BaseException]) -> Iterator[bytes]:
+    def _watched(self, chunks: Iterator[bytes], taken: _Taken) -> Generator[bytes, None, None]:
+        watch, etl = self.watch, self.bound.stage.etl
         try:
             for piece in chunks:
-                self.watch.stage = self.bound.stage.etl
+                watch.stage = etl
+                taken.size += len(piece)
                 yield piece
         except Exception as error:
-            upstream.append(error)
+            taken.error = error
             raise
-        self.watch.stage = self.bound.stage.etl
+        watch.stage = etl
 
     def _run(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
         bound, limits = self.bound, self.pipelines.limits

@@ -34,6 +34,10 @@ CREATE TRIGGER IF NOT EXISTS results_new AFTER INSERT ON results BEGIN
 CREATE TRIGGER IF NOT EXISTS results_old AFTER DELETE ON results BEGIN
   UPDATE meta SET value = CAST(value AS INTEGER) - old.size WHERE name = 'bytes'; END;
 """
+_LOOK = """
+SELECT 1, size, content_type FROM results WHERE id = ?1
+UNION ALL SELECT 0, kind, message FROM refusals WHERE id = ?1 AND until_s > ?2
+"""
 _EVICTABLE = """
 SELECT id, size FROM results LEFT JOIN generations USING (base)
 WHERE current IS NULL OR generation <> current OR named_s < ? ORDER BY used_s
@@ -81,28 +85,21 @@ class Results:
         self.scratch_folder = folder / "tmp"
         self.scratch_folder.mkdir(exist_ok=True)
 
-    def get(self, result_id: str) -> Result | None:
-        """Look a finished result up."""
+    def get(self, result_id: str) -> Result | Refusal | None:
+        """Look a finished result up, or what the transformer refused it with, if that is remembered still."""
         known = self._recent.get(result_id)
         now = time.time()
         if known is not None and now - known[1] < _TOUCH_EVERY_S:
             with contextlib.suppress(KeyError):  # another thread has just evicted it
                 self._recent.move_to_end(result_id)
             return known[0]
-        row = self._read.execute("SELECT size, content_type FROM results WHERE id = ?", (result_id,)).fetchone()
-        if row is None:
-            self._recent.pop(result_id, None)
-            return None
-        result = Result(result_id, row[0], row[1], self.path(result_id))
-        self._remember(result, now)
-        return result
-
-    def refusal(self, result_id: str) -> Refusal | None:
-        """What the transformer refused this result with, if that is remembered still."""
-        row = self._read.execute(
-            "SELECT kind, message FROM refusals WHERE id = ? AND until_s > ?", (result_id, time.time())
-        ).fetchone()
-        return Refusal(*row) if row else None
+        row = self._read.execute(_LOOK, (result_id, now)).fetchone()
+        if row is not None and row[0]:
+            result = Result(result_id, row[1], row[2], self.path(result_id))
+            self._remember(result, now)
+            return result
+        self._recent.pop(result_id, None)
+        return Refusal(row[1], row[2]) if row is not None else None
 
     def path(self, result_id: str) -> Path:
         """Where the result's file is, or would be."""

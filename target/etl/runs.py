@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from transom.cluster.records import CatalogError
 from transom.target.errors import (
     EtlCrashed,
     EtlFailed,
@@ -31,20 +30,17 @@ from transom.target.errors import (
 )
 from transom.target.etl.error_log import ErrorEntry, ErrorLog
 from transom.target.etl.limits import Gate, Slot
-from transom.target.etl.locks import ByteLocks
 from transom.target.etl.metrics import EtlMetrics
 from transom.target.etl.outputs import CachedRun, DirectRun, OpenResult, not_ready
 from transom.target.etl.pipeline import Pipelines
 from transom.target.etl.plan import Identity, Plan
 from transom.target.etl.results import Refusal, Result, Results
-from transom.target.etl.watch import AbandonedError, Watch
+from transom.target.etl.threads import RunThreads, unexpected
+from transom.target.etl.turns import Turns
+from transom.target.etl.watch import Watch
 from transom.target.store.base import ObjectInfo, ObjectReader, Store
 
 _REFUSED_FOR_S = 60.0
-_DEADLINE_GRACE_S = 0.5  # a worker past its deadline is killed by the run's own thread first
-_TURN_POLL_S = (0.005, 0.1)
-_THREADS = 128  # lost threads keep their place here, so there are many more than slots
-_log = logging.getLogger("transom.etl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,38 +86,32 @@ class Runner:
         results: Results,
         pipelines: Pipelines,
         gate: Gate,
-        locks: ByteLocks,
+        turns: Turns,
         failures: Failures,
     ) -> None:
         self._store = store
         self._results = results
         self._pipelines = pipelines
         self._gate = gate
-        self._locks = locks
+        self._turns = turns
         self._failures = failures
         self._runs: dict[str, CachedRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="etl")
+        self._threads = RunThreads(gate)
 
     def known(self, wanted: Wanted) -> OpenResult | None:
         """The finished result if it is cached; raises what the transformer refused it with lately."""
-        result = self._results.get(wanted.id)
-        if result is not None:
-            return self._open(result)
-        self._raise_refusal(wanted)
-        return None
+        result = self._look(wanted)
+        return None if result is None else self._open(result)
 
     def known_size(self, wanted: Wanted) -> int | None:
         """The size of the result if it is cached, without opening it; raises what it was refused with lately."""
-        result = self._results.get(wanted.id)
-        if result is None:
-            self._raise_refusal(wanted)
-            return None
-        return result.size
+        result = self._look(wanted)
+        return None if result is None else result.size
 
     def under_way(self, wanted: Wanted) -> bool:
         """Whether some process is making the result for the cache just now."""
-        return wanted.id in self._runs or self._locks.held_elsewhere(_turn_offset(wanted.id))
+        return wanted.id in self._runs or self._turns.under_way(wanted.id)
 
     def start(self, wanted: Wanted) -> CachedRun:
         """Join the run that makes this result, or start it."""
@@ -148,34 +138,26 @@ class Runner:
 
     async def direct(self, wanted: Wanted, give_up: float) -> DirectRun:
         """Start a run for one client; raises SlowDown when no slot comes free before `give_up`."""
-        with ExitStack() as stack:
-            stack.enter_context(self._pipelines.holding(wanted.plan))
-            reader = await self._reader(wanted)
-            try:
-                slot = await self._gate.enter(self._places(wanted.plan), give_up)
-            except BaseException:
-                reader.close()
-                raise
-            watch = self._watch(wanted.plan)
-            run = DirectRun(self._pipelines.describe(wanted.plan, wanted.source)[0], watch)
-            held = stack.pop_all()
-
-        def work() -> None:
-            with self._pieces(wanted, reader, watch) as pieces:
-                run.feed(pieces)
-
-        async def drive() -> None:
-            with held:
-                run.finish(await self._in_thread(wanted, slot, watch, work))
-
-        self._spawn(drive())
+        plan = wanted.plan
+        watch = self._watch(plan)
+        run = DirectRun(*self._pipelines.describe(plan, wanted.source), watch)
+        held = ExitStack()
+        try:
+            held.enter_context(self._pipelines.holding(plan))
+            reader, slot = await self._enter(wanted, give_up)
+            watch.begin()
+            work = partial(self._feed, run, wanted, reader, watch)
+            self._threads.start(work, watch, slot, _etls(plan), partial(self._ended, run, wanted, held))
+        except BaseException:
+            held.close()
+            raise
         return run
 
     async def close(self) -> None:
         """Give up what is under way."""
         for task in list(self._tasks):
             task.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         self._pipelines.close()
 
     # --- one cached run -----------------------------------------------------------------------
@@ -183,18 +165,17 @@ class Runner:
     async def _make(self, run: CachedRun, wanted: Wanted) -> None:
         error: TargetError | None = EtlFailed(f"the run of ETL '{wanted.plan.name}' was given up: the server stops")
         try:
-            async with _Turn(self._locks, wanted.id, lambda: self._made_elsewhere(wanted)) as ours:
+            async with self._turns.turn(wanted.id, lambda: self._made_elsewhere(wanted)) as ours:
                 error = await self._run(run, wanted) if ours else None
         except TargetError as failure:
             error = failure
         except Exception as failure:
-            error = _unexpected(wanted.plan.name, failure)
+            error = unexpected(wanted.plan.name, failure)
         finally:
             self._runs.pop(wanted.id, None)
             run.finish(error)
             if error is not None:
-                with suppress(RuntimeError):  # the threads are shut down: all ends
-                    self._threads.submit(run.drop)
+                _aside(run.drop)
 
     def _made_elsewhere(self, wanted: Wanted) -> bool:
         found = self.known(wanted)  # raises what it was refused with
@@ -208,15 +189,15 @@ class Runner:
             return await self._run_held(run, wanted)
 
     async def _run_held(self, run: CachedRun, wanted: Wanted) -> TargetError | None:
-        reader = await self._reader(wanted)
-        try:
-            slot = await self._gate.enter(self._places(wanted.plan), time.monotonic() + self._timeout_s(wanted.plan))
-        except BaseException:
-            reader.close()
-            raise
+        reader, slot = await self._enter(wanted, time.monotonic() + self._timeout_s(wanted.plan))
         watch = self._watch(wanted.plan)
         loop = asyncio.get_running_loop()
-        return await self._in_thread(wanted, slot, watch, lambda: self._write(run, wanted, reader, watch, loop))
+        outcome: asyncio.Future[TargetError | None] = loop.create_future()
+        work = partial(self._write, run, wanted, reader, watch, loop)
+        self._threads.start(work, watch, slot, _etls(wanted.plan), partial(_tell, outcome))
+        error = await outcome
+        await self._judge(wanted, error)
+        return error
 
     def _write(
         self, run: CachedRun, wanted: Wanted, reader: ObjectReader, watch: Watch, loop: asyncio.AbstractEventLoop
@@ -226,7 +207,7 @@ class Runner:
         run.attach(fd)
         produced = 0
         try:
-            with self._pieces(wanted, reader, watch) as pieces:
+            with closing(reader), closing(self._produce(wanted, reader, watch)) as pieces:
                 for piece in pieces:
                     _write_all(fd, piece)
                     produced += len(piece)
@@ -250,47 +231,37 @@ class Runner:
         finally:
             path.unlink(missing_ok=True)
 
+    # --- one direct run -----------------------------------------------------------------------
+
+    def _feed(self, run: DirectRun, wanted: Wanted, reader: ObjectReader, watch: Watch) -> None:
+        with closing(reader), closing(self._produce(wanted, reader, watch)) as pieces:
+            run.feed(pieces)
+
+    def _ended(self, run: DirectRun, wanted: Wanted, held: ExitStack, error: TargetError | None) -> None:
+        with suppress(CatalogError):
+            if error is None and not self._broken(wanted.plan):  # there is nothing to write down
+                run.finish(None)
+                held.close()
+                return
+        self._spawn(self._end(run, wanted, held, error))
+
+    async def _end(self, run: DirectRun, wanted: Wanted, held: ExitStack, error: TargetError | None) -> None:
+        with held:
+            try:
+                await self._judge(wanted, error)
+            finally:
+                run.finish(error)
+
     # --- any run ------------------------------------------------------------------------------
 
-    @contextmanager
-    def _pieces(self, wanted: Wanted, reader: ObjectReader, watch: Watch) -> Iterator[Iterator[bytes]]:
-        pieces = self._pipelines.produce(wanted.plan, reader, watch, self._results.scratch_folder)
-        try:
-            yield pieces
-        finally:
-            pieces.close()  # stops its workers too
-            reader.close()
-
-    async def _in_thread(
-        self, wanted: Wanted, slot: Slot, watch: Watch, work: Callable[[], None]
-    ) -> TargetError | None:
-        """Run `work` in a thread; past the deadline, fail without the thread and count its slot lost for now."""
-        future = asyncio.get_running_loop().run_in_executor(self._threads, _caught, work, watch)
-        late: list[str] = []
-        future.add_done_callback(lambda _: self._returned(slot, late))
-        done: set[asyncio.Future[TargetError | None]] = set()
-        while not done and watch.left_s() > -_DEADLINE_GRACE_S:
-            done, _ = await asyncio.wait([future], timeout=max(watch.left_s(), 0) + _DEADLINE_GRACE_S)
-        error: TargetError | None
-        if done or not watch.settle():
-            error = await future
-        else:
-            error = watch.timeout()
-            late += [error.etl] if error.etl else [stage.etl for stage in wanted.plan.stages]
-            for etl in late:
-                self._gate.lost(etl, 1)
-        await self._judge(wanted, error)
-        return error
-
-    def _returned(self, slot: Slot, late: list[str]) -> None:
-        slot.release()
-        for etl in late:
-            self._gate.lost(etl, -1)
+    def _produce(self, wanted: Wanted, reader: ObjectReader, watch: Watch) -> Generator[bytes, None, None]:
+        """What the run makes; to be closed, which stops its workers too."""
+        return self._pipelines.produce(wanted.plan, reader, watch, self._results.scratch_folder)
 
     async def _judge(self, wanted: Wanted, error: TargetError | None) -> None:
         """Tell the circuits: a crash or a deadline is that of the stage it names. Write down what failed."""
         if error is None:
-            broken = [stage.etl for stage in wanted.plan.stages if self._gate.has_failed(stage.etl)]
+            broken = self._broken(wanted.plan)
             if broken:
                 await asyncio.to_thread(self._gate.succeeded, broken)
             return
@@ -298,10 +269,23 @@ class Runner:
             await asyncio.to_thread(self._gate.broke, error.etl)
         await asyncio.to_thread(self._failures.note, wanted, error)
 
-    def _raise_refusal(self, wanted: Wanted) -> None:
-        refusal = self._results.refusal(wanted.id)
-        if refusal is not None:
-            raise EtlSkipped(refusal.message) if refusal.kind == "skip" else EtlInputRejected(refusal.message)
+    def _broken(self, plan: Plan) -> list[str]:
+        return [stage.etl for stage in plan.stages if self._gate.has_failed(stage.etl)]
+
+    def _look(self, wanted: Wanted) -> Result | None:
+        found = self._results.get(wanted.id)
+        if isinstance(found, Refusal):
+            raise EtlSkipped(found.message) if found.kind == "skip" else EtlInputRejected(found.message)
+        return found
+
+    async def _enter(self, wanted: Wanted, give_up: float) -> tuple[ObjectReader, Slot]:
+        """The object, and a place for the run; raises SlowDown when none comes free before `give_up`."""
+        reader = await self._reader(wanted)
+        try:
+            return reader, await self._gate.enter(self._places(wanted.plan), give_up)
+        except BaseException:
+            reader.close()
+            raise
 
     async def _reader(self, wanted: Wanted) -> ObjectReader:
         reader = await self._store.open(wanted.source.bucket, wanted.source.key)
@@ -314,11 +298,11 @@ class Runner:
         try:
             fd = os.open(result.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            self._threads.submit(self._results.forget, result.id)
+            _aside(partial(self._results.forget, result.id))
             return None
         if os.fstat(fd).st_size != result.size:
             os.close(fd)
-            self._threads.submit(self._results.forget, result.id)
+            _aside(partial(self._results.forget, result.id))
             return None
         return OpenResult(fd, result.size, result.content_type)
 
@@ -337,57 +321,19 @@ class Runner:
         task.add_done_callback(self._tasks.discard)
 
 
-class _Turn:
-    """Waits for the right to make a result: True once it is ours, False when somebody else has made it meanwhile."""
-
-    def __init__(self, locks: ByteLocks, result_id: str, made: Callable[[], bool]) -> None:
-        self._locks = locks
-        self._offset = _turn_offset(result_id)
-        self._made = made
-        self._ours = False
-
-    async def __aenter__(self) -> bool:
-        pause = _TURN_POLL_S[0]
-        while True:
-            self._ours = self._locks.try_lock(self._offset)
-            try:
-                made = self._made()
-            except BaseException:
-                await self.__aexit__()
-                raise
-            if made or self._ours:
-                if made:
-                    await self.__aexit__()
-                return not made
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _TURN_POLL_S[1])
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._ours:
-            self._locks.unlock(self._offset)
-            self._ours = False
+def _etls(plan: Plan) -> list[str]:
+    return [stage.etl for stage in plan.stages]
 
 
-def _turn_offset(result_id: str) -> int:
-    return int(result_id[:15], 16)
+def _tell(outcome: asyncio.Future[TargetError | None], error: TargetError | None) -> None:
+    if not outcome.done():  # whoever waited was cancelled
+        outcome.set_result(error)
 
 
-def _caught(work: Callable[[], None], watch: Watch) -> TargetError | None:
-    """Run `work` and return what it failed with: nothing may pass for a run that ended well."""
-    try:
-        work()
-    except TargetError as error:
-        return error
-    except AbandonedError:
-        return EtlFailed(f"nobody read what ETL '{watch.pipeline}' made")
-    except BaseException as error:  # a native extension's panic is no Exception
-        return _unexpected(watch.pipeline, error)
-    return None
-
-
-def _unexpected(pipeline: str, error: BaseException) -> EtlFailed:
-    _log.error("the run of ETL %s failed", pipeline, exc_info=error)
-    return EtlFailed(f"the run of ETL '{pipeline}' failed: {type(error).__name__}")
+def _aside(work: Callable[[], None]) -> None:
+    """Do something that blocks, and that nobody waits for."""
+    with suppress(RuntimeError):  # the threads are shut down: all ends
+        asyncio.get_running_loop().run_in_executor(None, work)
 
 
 def _write_all(fd: int, piece: bytes) -> None:

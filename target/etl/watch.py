@@ -28,6 +28,10 @@ class Watch:
         self._settled = False
         self._lock = threading.Lock()
 
+    def begin(self) -> None:
+        """Start the clock anew: the run begins only now."""
+        self._end = time.monotonic() + self.timeout_s
+
     @property
     def deadline(self) -> float:
         """When the run must have ended, in seconds of `time.monotonic()`; later after every pause."""

@@ -28,9 +28,10 @@ UP: tuple[WorkerState, ...] = ("running", "idle")  # idle: stopped for want of w
 class WorkerStatus:
     """One revision's worker on one target. `message` is its own last words, where it failed or was restarted.
 
-    `launch_ns` is the record's that it was started for, `since` when it came to this state, in epoch seconds. `cpu_s`
-    and `memory_bytes` are what it used when last looked at, 0 where nobody could tell. `chunked` tells that it takes
-    an input whose length isn't known beforehand; `public_port` is where clients that are sent to it come, if any are.
+    `confinement` is what it runs in, in words. `launch_ns` is the record's that it was started for, `since` when it
+    came to this state, in epoch seconds. `cpu_s` and `memory_bytes` are what it used when last looked at, 0 where
+    nobody could tell. `chunked` tells that it takes an input whose length isn't known beforehand; `public_port` is
+    where clients that are sent to it come, if any are.
     """
 
     revision: int
@@ -39,6 +40,7 @@ class WorkerStatus:
     address: Address | None = None
     pid: int = 0
     container: str = ""
+    confinement: str = ""
     since: float = 0.0
     restarts: int = 0
     message: str = ""

@@ -127,12 +127,13 @@ def running_site(
     combos: Sequence[Combo],
     *options: str,
     engine: str = "",
+    isolation: str = "sandbox",
     services: Mapping[str, Service] | None = None,
     beside: Sequence[Combo] = (),
 ) -> Iterator[Site]:
     """Run a server with the ETLs of `combos`, and plain ones of those `beside`; afterwards nothing may be left."""
     config = folder / "transom.toml"
-    config.write_text(f'[etl]\nurl_allow = ["127.0.0.1"]\nengine = "{engine}"\n')
+    config.write_text(f'[etl]\nurl_allow = ["127.0.0.1"]\nengine = "{engine}"\nisolation = "{isolation}"\n')
     server = RunningServer(folder / "data", (*options, "--config", str(config))).start()
     try:
         with AdminClient(server.endpoint, ACCESS, SECRET) as admin:

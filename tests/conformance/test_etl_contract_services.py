@@ -26,6 +26,8 @@ COMBOS = [
     Combo("container-direct", SDK, "hpush", {"direct_file": True}),
     Combo("container-tcp-hpush", TCP, "hpush"),
     Combo("container-tcp-hpull", TCP, "hpull", {"cache": False}),
+    Combo("code-contained", {"code": SOURCE}, "hpush"),
+    Combo("command-contained", {"command": [*PYTHON, "http"]}, "hpull", {"cache": False}),
     Combo("url-hpush", {"url": SERVICE}, "hpush", thorough=True),
     Combo("url-ws", {"url": SERVICE}, "ws", {"cache": False}),
 ]
@@ -65,7 +67,9 @@ class TestServices(EtlContract):
             services = {name: stack.enter_context(serving()) for name in elsewhere}
             options = ("--processes", "2")
             yield stack.enter_context(
-                running_site(folder, COMBOS, *options, engine=engine, services=services, beside=PROGRAMS)
+                running_site(
+                    folder, COMBOS, *options, engine=engine, isolation="container", services=services, beside=PROGRAMS
+                )
             )
 
     @pytest.fixture(params=COMBOS, ids=str)

@@ -174,7 +174,9 @@ class Life:
         """Start it, in a thread; what comes of a start that nobody waits for any more is stopped."""
         shop = self._shop
         secret = shop.secret_of(self.record.name) if self._place.spec.redirect else ""
-        told = order(self._place, shop.places, shop.limits, self._target_url(), log_fd, secret)
+        asking = self._hands.submit(launcher.own_network, self._place.spec)
+        target_url = self._target_url(own_network=await asyncio.wrap_future(asking))
+        told = order(self._place, shop.places, shop.limits, target_url, log_fd, secret)
         starting = self._hands.submit(launcher.start, told)
         try:
             return await asyncio.wrap_future(starting)
@@ -182,14 +184,12 @@ class Life:
             starting.add_done_callback(_stop_started)
             raise
 
-    def _target_url(self) -> str:
+    def _target_url(self, *, own_network: bool) -> str:
         """Where the worker is to fetch objects: what it can reach, and is sure to understand if that can be had."""
         place, desk, etl = self._place, self._shop.desk, self.record.name
-        if self.record.runtime == "command" and place.spec.network:
-            return desk.url(etl)
-        if self.record.runtime == "code" or not self._shop.enters:
+        if self.record.runtime == "code" or (own_network and not self._shop.enters):
             return desk.unix_url(etl, place.pull_socket)  # which our own SDK knows how to use
-        return desk.url(etl, place.pull_port)
+        return desk.url(etl, place.pull_port if own_network else 0)
 
     async def _listen_inside(self, stack: AsyncExitStack, running: Running) -> bool:
         """Let a worker that has a network namespace of its own fetch objects over TCP there, once it has got it."""
@@ -306,6 +306,7 @@ class Life:
             address=address,
             pid=running.pid if running else 0,
             container=running.container if running else "",
+            confinement=running.confinement if running else "",
             since=time.time(),
             restarts=self._restarts.count,
             chunked=self._chunked,

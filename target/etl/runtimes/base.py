@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from transom.target.etl.spec import Spec
 from transom.target.etl.transports.base import Address
 
 MARK = "TRANSOM_WORKER_OF"  # in the environment of every child process: the folder id of its keeper
@@ -67,6 +68,10 @@ class Running(Protocol):
         """The engine's id of it, empty for a process."""
 
     @property
+    def confinement(self) -> str:
+        """What confines it, in words for an administrator."""
+
+    @property
     def addresses(self) -> tuple[Address, ...]:
         """Where it may come to listen, the best first."""
 
@@ -85,6 +90,9 @@ class Running(Protocol):
 
 class Launcher(Protocol):
     """Starts workers of one runtime."""
+
+    def own_network(self, spec: Spec) -> bool:
+        """Whether a worker of this spec gets a network namespace of its own. May block. Raises StartError."""
 
     def start(self, order: Order) -> Running:
         """Start a worker. Blocking, and for long where something must be installed or fetched. Raises StartError."""

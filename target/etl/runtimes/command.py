@@ -116,8 +116,11 @@ class _Once:
         )
         with closing(confined):
             pipes = Pipes(confined.process)
-            with closing(pump(pipes, chunks, self._watch)) as pieces:
-                yield from pieces
+            try:
+                with closing(pump(pipes, chunks, self._watch)) as pieces:
+                    yield from pieces
+            finally:
+                self._workplace.log.write_about(self._etl, call.bucket, call.key, pipes.last_words)
             ending = confined.wait(_END_S, pipes.last_words)
             error = failure(self._etl, ending, pipes.last_words, program)
             if error is not None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from transom.target.errors import EtlCrashed
@@ -41,7 +41,7 @@ class KeptProgram:
             undo.callback(shutil.rmtree, self._files, ignore_errors=True)
             undo.callback(self._program.close)
             self._confined = self._start(job, theirs)
-            self._words = _Words(self._confined.process)
+            self._words = _Words(self._confined.process, lambda words: workplace.log.write(self._etl, words))
             undo.pop_all()
         try:
             self._program.greet(job.spec.init_timeout_s, watch.check)
@@ -106,10 +106,11 @@ class KeptProgram:
 
 
 class _Words:
-    """Reads what a program says on its standard error, for it would wait else, and remembers the last of it."""
+    """Reads what a program says on its standard error, for it would wait else: into the log, and remembers the last."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Callable[[bytes], None]) -> None:
         assert process.stderr is not None
+        self._log = log
         self._fd = os.dup(process.stderr.fileno())  # the thread's own to close
         self._end = b""
         self._thread = threading.Thread(target=self._read, name="etl-words", daemon=True)
@@ -128,3 +129,4 @@ class _Words:
         with contextlib.closing(os.fdopen(self._fd, "rb", buffering=0)) as said:
             while piece := said.read(_WORDS):
                 self._end = (self._end + piece)[-_WORDS:]
+                self._log(piece)

@@ -4,42 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import docker.errors
 import urllib3.exceptions
 
 from transom.target.etl.runtimes.base import Usage
-from transom.target.etl.runtimes.container_plan import MIB, ContainerPlan
+from transom.target.etl.runtimes.container_end import KILLED, Exit
+from transom.target.etl.runtimes.container_plan import ContainerPlan
 from transom.target.etl.runtimes.engine_socket import EngineError
 from transom.target.etl.runtimes.first_process import FirstProcess
 
-_SIGNAL = 128  # what the number of the signal that ended a process is added to
-_KILLED = _SIGNAL + signal.SIGKILL  # also all that Podman tells of a container that ran out of memory
 _ENDED = ("exited", "stopped", "removing", "dead")
 _LAST_WORDS_S = 2.0
 _PROBLEMS = (docker.errors.DockerException, urllib3.exceptions.HTTPError, OSError)  # requests' errors are OSErrors
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a container ended. `oom` is the engine's word that its memory was the cause, `memory` how much it had."""
-
-    code: int
-    oom: bool = False
-    memory: int = 0
-
-    def __str__(self) -> str:
-        limit = f"its limit is {self.memory / MIB:g} MiB"
-        if self.oom:
-            return f"out of memory ({limit})"
-        if self.code == _KILLED:
-            return f"signal 9 (killed, or out of memory: {limit})"
-        return f"signal {self.code - _SIGNAL}" if self.code > _SIGNAL else f"exit code {self.code}"
 
 
 class Container:
@@ -130,7 +110,7 @@ class Container:
         try:
             state = self._api.inspect_container(self.id)["State"]
         except docker.errors.NotFound:  # killed and removed
-            return Exit(_KILLED, memory=self._plan.memory)
+            return Exit(KILLED, memory=self._plan.memory)
         except _PROBLEMS:  # the engine is gone; containers may outlive it
             return None
         if state["Status"] not in _ENDED:  # Podman's "stopping" has no exit code yet

@@ -20,6 +20,7 @@ _ROOT = ("", "0", "root")
 # Of all processes of one user on the machine, so it is no bound on one container: `pids` is. It is named because
 # Podman's own default is more than a small machine lets anybody have.
 _USER_PROCESSES = 8192
+_HIDING = "rw,noexec,nosuid,nodev,mode=0755,size=64k"  # root's, so nobody writes there: it may hold what is shown below
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class ContainerPlan:
-    """One container. Sizes in bytes; `cpus` 0 is all there are. `command` stands in for the image's entry point.
+    """One container. Sizes in bytes; `cpus` 0 is all there are. `command` stands in for the image's entry point, and
+    `start_in` for its folder. `output` bounds each file that is written, 0 does not; nothing is seen of `hidden`.
 
     `folder` is the id that `Engine.reap` knows it by. With `network` it is on the engine's bridge and `port`, if any,
     is published on a free port of this machine's address `published`; without, it has a loopback of its own only.
@@ -51,6 +53,9 @@ class ContainerPlan:
     pids: int = 512
     files: int = 4096
     scratch: int = 256 * MIB
+    output: int = 0
+    hidden: tuple[str, ...] = ()
+    start_in: str = ""
     network: bool = False
     port: int = 0
     published: str = "127.0.0.1"
@@ -83,6 +88,8 @@ def creation(plan: ContainerPlan, image: Image, cpus: int) -> dict[str, Any]:
     if plan.command:
         body["Entrypoint"] = list(plan.command)
         body["Cmd"] = []
+    if plan.start_in:
+        body["WorkingDir"] = plan.start_in
     if plan.network and plan.port:
         body["ExposedPorts"] = {f"{plan.port}/tcp": {}}
     return body
@@ -107,11 +114,12 @@ def _host(plan: ContainerPlan, cpus: int) -> dict[str, Any]:
         "MemorySwap": plan.memory,
         "NanoCpus": int(min(plan.cpus or cpus, cpus) * 1e9),  # engines refuse more than there are
         "PidsLimit": plan.pids,
-        "Ulimits": [
-            {"Name": name, "Soft": bound, "Hard": bound}
-            for name, bound in (("nofile", plan.files), ("nproc", _USER_PROCESSES), ("core", 0))
-        ],
-        "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={plan.scratch}"},  # noqa: S108
+        "Ulimits": _ulimits(plan),
+        "ShmSize": plan.scratch,
+        "Tmpfs": {
+            "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={plan.scratch}",  # noqa: S108
+            **dict.fromkeys(plan.hidden, _HIDING),
+        },
         "Mounts": [_mount(mount) for mount in plan.mounts],
         "LogConfig": {"Type": "none", "Config": {}},  # it would grow without end; what is printed is followed live
         "RestartPolicy": {"Name": "no"},
@@ -121,6 +129,13 @@ def _host(plan: ContainerPlan, cpus: int) -> dict[str, Any]:
     if plan.network and plan.port:
         host["PortBindings"] = {f"{plan.port}/tcp": [{"HostIp": plan.published, "HostPort": ""}]}
     return host
+
+
+def _ulimits(plan: ContainerPlan) -> list[dict[str, Any]]:
+    bounds = {"nofile": plan.files, "nproc": _USER_PROCESSES, "core": 0}
+    if plan.output:
+        bounds["fsize"] = plan.output
+    return [{"Name": name, "Soft": bound, "Hard": bound} for name, bound in bounds.items()]
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

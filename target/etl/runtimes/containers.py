@@ -10,12 +10,14 @@ import os
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from transom.target.etl.runtimes.base import Order, StartError, Usage
+from transom.target.etl.runtimes.container_end import explained
 from transom.target.etl.runtimes.container_plan import ContainerPlan, Mount
 from transom.target.etl.runtimes.engine_socket import NoEngineError
 from transom.target.etl.runtimes.namespaces import NEEDS_NETWORK, can_enter_namespaces, is_container
+from transom.target.etl.sandbox.program import Limits
 from transom.target.etl.spec import Spec, from_json
 from transom.target.etl.transports.base import Address
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from transom.target.etl.runtimes.engine import Engine
 
 _LOOPBACK = "127.0.0.1"
-_EVERYWHERE = "0.0.0.0"  # noqa: S104 - only for a worker that clients are to be sent to
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - only for a worker that clients are to be sent to
 
 
 class NoLibraryError(StartError):
@@ -41,28 +43,29 @@ class Containers:
     def __init__(self, engine: str = "", *, pull: bool = True, runtime: str = "") -> None:
         self._url = engine
         self._pull = pull
-        self._runtime = runtime
+        self.runtime = runtime
         self._engine: Engine | None = None
         self._lock = threading.Lock()
 
     def start(self, order: Order) -> ContainerWorker:
         """Start a container. Raises StartError."""
         spec = from_json(json.dumps(dict(order.spec), sort_keys=True, separators=(",", ":")))
-        engine = self._open()
+        engine = self.engine()
         deadline = time.monotonic() + spec.init_timeout_s
-        plan = plan_of(order, spec, self._runtime)
+        plan = plan_of(order, spec, self.runtime)
         image = engine.image(plan.image, pull=self._pull, deadline=deadline)
-        log = os.fdopen(os.dup(order.log_fd), "wb", buffering=0)
         enters = can_enter_namespaces()
-        if not (enters or spec.network):
-            # among the last words of a worker that nobody reaches, and of no consequence to one that is reached
-            log.write(f"transom: {NEEDS_NETWORK}\n".encode())
-        return ContainerWorker(engine.start(plan, image, log), order, enters=enters)
+        started = engine.start(plan, image, log_of(order, told=not (enters or spec.network)))
+        return ContainerWorker(started, order, enters=enters, confinement=engine.words(self.runtime))
+
+    def own_network(self, spec: Spec) -> bool:  # noqa: ARG002 - without a network there is still a namespace
+        """Every container has a network namespace of its own."""
+        return True
 
     def reap(self, mark: str) -> None:
         """Remove the containers of a killed keeper. Raises StartError where there is an engine that can't be asked."""
         with suppress(NoEngineError, NoLibraryError):  # without, there were none to leave
-            self._open().reap(mark)
+            self.engine().reap(mark)
 
     def close(self) -> None:
         """Let go of idle connections to the engine."""
@@ -71,7 +74,8 @@ class Containers:
                 self._engine.close()
                 self._engine = None
 
-    def _open(self) -> Engine:
+    def engine(self) -> Engine:
+        """The engine, looked for the first time. Raises StartError."""
         try:
             from transom.target.etl.runtimes.engine import Engine
         except ImportError as error:
@@ -87,12 +91,19 @@ class Containers:
 class ContainerWorker:
     """A worker that is a container. Callable from several threads."""
 
-    def __init__(self, container: Container, order: Order, *, enters: bool) -> None:
-        """Take over a started container; `enters` tells whether its network namespace may be entered."""
+    def __init__(
+        self, container: Container, order: Order, *, enters: bool, confinement: str, limits: Limits | None = None
+    ) -> None:
+        """Take over a started container; `enters` tells whether its network namespace may be entered.
+
+        `limits` are those of a program whose first process is ours, and tells more of its end than the engine.
+        """
         self.container = container.id
+        self.confinement = confinement
         # an engine may count processes of another machine than ours
         self.pid = container.pid if is_container(container.pid, container.id) else 0
         self._container = container
+        self._limits = limits
         found = [Address(unix=order.env["TRANSOM_SOCKET"])]
         if self.pid and enters:
             found.append(Address(host=_LOOPBACK, port=order.port, netns_pid=self.pid))
@@ -105,10 +116,12 @@ class ContainerWorker:
         """Where it may come to listen: its socket, its port from within, its port as it is published."""
         return self._addresses
 
-    def ended(self, words: str = "") -> str | None:  # noqa: ARG002 - the engine knows
+    def ended(self, words: str = "") -> str | None:
         """How it ended, None while it runs."""
         how = self._container.ended()
-        return None if how is None else str(how)
+        if how is None:
+            return None
+        return str(how) if self._limits is None else explained(how, self._limits, words)
 
     def usage(self) -> Usage | None:
         """What it uses; None where the engine can't tell."""
@@ -117,6 +130,15 @@ class ContainerWorker:
     def stop(self, grace_s: float) -> None:
         """Ask it to end, kill what is left after `grace_s`, remove it. Raises StartError if the engine is gone."""
         self._container.stop(grace_s)
+
+
+def log_of(order: Order, *, told: bool) -> BinaryIO:
+    """Where a container's output goes; with `told` it begins with why a worker that listens on TCP isn't reached."""
+    log = os.fdopen(os.dup(order.log_fd), "wb", buffering=0)
+    if told:
+        # among the last words of a worker that nobody reaches, and of no consequence to one that is reached
+        log.write(f"transom: {NEEDS_NETWORK}\n".encode())
+    return log
 
 
 def plan_of(order: Order, spec: Spec, runtime: str = "") -> ContainerPlan:
@@ -139,6 +161,6 @@ def plan_of(order: Order, spec: Spec, runtime: str = "") -> ContainerPlan:
         pids=given.pids or defaults.pids,
         network=spec.network,
         port=order.port,
-        published=_EVERYWHERE if spec.redirect else _LOOPBACK,
+        published=EVERYWHERE if spec.redirect else _LOOPBACK,
         runtime=runtime,
     )

@@ -42,6 +42,7 @@ class Engine:
         """Connect to the engine at a socket's path. Raises EngineError."""
         with asking(f"no container engine at {socket}"):
             self.api: Any = docker.APIClient(f"unix://{socket}", version="auto", timeout=_ANSWER_TIMEOUT_S)
+        self._words = ""
 
     @classmethod
     def open(cls, configured: str = "") -> Engine:
@@ -56,13 +57,21 @@ class Engine:
         """Ask the engine what it is; Podman takes half a second to tell. Raises EngineError."""
         with asking("the container engine can't be asked what it is"):
             version, info = self.api.version(), self.api.info()
-        podman = any("podman" in each["Name"].lower() for each in version.get("Components") or ())
+        podman = _is_podman(version)
         return EngineInfo(
             name="podman" if podman else "docker",
             version=version["Version"],
             runtime=info.get("DefaultRuntime") or "",
             others=() if podman else tuple(info["Runtimes"]),  # Podman tells of many, and takes none from its API
         )
+
+    def words(self, runtime: str = "") -> str:
+        """What confines its containers, for an administrator: "container (podman 4.3.1)". Raises EngineError."""
+        if not self._words:
+            with asking("the container engine can't be asked what it is"):
+                version = self.api.version()  # `info` would tell of the runtime too, and takes long
+            self._words = f"{'podman' if _is_podman(version) else 'docker'} {version['Version']}"
+        return f"container ({self._words}{f', {runtime}' if runtime else ''})"
 
     def image(self, reference: str, *, pull: bool = True, deadline: float = math.inf) -> Image:
         """What the engine knows of an image, pulled if it isn't there. Raises EngineError.
@@ -75,6 +84,22 @@ class Engine:
             found = self._image(reference)
         if found is None:
             raise EngineError(f"image '{reference}' is not on this machine, and is not to be pulled", final=True)
+        return found
+
+    def load(self, reference: str, archive: bytes) -> Image:
+        """What the engine knows of an image of ours, loaded from its archive if it isn't there. Raises EngineError.
+
+        `archive` is what `docker save` writes.
+        """
+        found = self._image(reference)
+        if found is None:
+            with asking(f"image '{reference}' can't be loaded"):
+                for event in self.api.load_image(archive):
+                    if "error" in event:
+                        raise EngineError(f"image '{reference}' can't be loaded: {event['error']}")
+            found = self._image(reference)
+        if found is None:
+            raise EngineError(f"image '{reference}' is not there, though the container engine loaded it", final=True)
         return found
 
     def start(self, plan: ContainerPlan, image: Image, log: BinaryIO) -> Container:
@@ -149,3 +174,7 @@ class Engine:
             problems.append("it is still being pulled")
         if problems:
             raise EngineError(f"image '{reference}' is not on this machine, and {problems[0]}")
+
+
+def _is_podman(version: dict[str, Any]) -> bool:
+    return any("podman" in each["Name"].lower() for each in version.get("Components") or ())

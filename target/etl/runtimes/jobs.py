@@ -47,6 +47,7 @@ class Job:
             size=context.size,
             path=path,
             pulled=self.pulled,
+            metadata=context.metadata,
         )
 
 

@@ -1,6 +1,7 @@
-"""Starts workers that are programs in a sandbox: uploaded code, served by our own SDK, and commands that serve.
+"""Starts workers that are programs of this machine: uploaded code, served by our own SDK, and commands that serve.
 
-What confines them is the sandbox's; what code needs installed beside it, the environments'.
+What confines them is a container or the sandbox, as the configuration says; what code needs installed beside it is the
+environments'.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from collections.abc import Mapping
 
 from transom.target.errors import TargetError
 from transom.target.etl.keeper.processes import tree_usage
-from transom.target.etl.runtimes.base import Order, StartError, Usage
+from transom.target.etl.runtimes.base import Order, Running, StartError, Usage
 from transom.target.etl.runtimes.command_line import check_program
+from transom.target.etl.runtimes.contained import Contained
+from transom.target.etl.runtimes.engine_socket import EngineError
 from transom.target.etl.runtimes.environment import Place, code_launch
+from transom.target.etl.runtimes.isolation import Isolating
 from transom.target.etl.runtimes.workplace import Workplace
 from transom.target.etl.sandbox.confined import Confined
 from transom.target.etl.sandbox.program import Program
@@ -26,21 +30,38 @@ _HOLDER = re.compile(r"\{(port|socket)\}")
 class Programs:
     """A launcher of sandboxed programs. Callable from several threads."""
 
-    def __init__(self, workplace: Workplace) -> None:
+    def __init__(self, workplace: Workplace, isolating: Isolating, contained: Contained) -> None:
         self._workplace = workplace
+        self._isolating = isolating
+        self._contained = contained
 
-    def start(self, order: Order) -> ProgramWorker:
+    def start(self, order: Order) -> Running:
         """Start a program. Raises StartError."""
         spec = from_json(canonical_spec(order.spec))
+        by_container = self._isolating.by_container(network=spec.network)
         try:
             program = self._code(order, spec) if spec.kind == "code" else self._command(order, spec)
-            confined = self._workplace.sandbox.start(program, stdout=order.log_fd, stderr=order.log_fd)
+            if not by_container:
+                return self._sandboxed(order, program)
         except TargetError as error:
             raise StartError(error.message, final=True) from error
-        return ProgramWorker(confined, order, network=spec.network)
+        try:
+            return self._contained.start(order, program, public=bool(spec.redirect))
+        except EngineError:
+            self._contained.forget()  # which may mean the sandbox, the next time
+            raise
+
+    def own_network(self, spec: Spec) -> bool:
+        """Whether a worker gets a network namespace of its own: with a network, the sandbox has the machine's."""
+        return not spec.network or self._isolating.by_container(network=True)
 
     def reap(self, mark: str) -> None:
         """Nothing to do: processes are found by the mark in their environment."""
+
+    def _sandboxed(self, order: Order, program: Program) -> ProgramWorker:
+        sandbox = self._workplace.sandbox
+        confined = sandbox.start(program, stdout=order.log_fd, stderr=order.log_fd)
+        return ProgramWorker(confined, order, network=program.network, confinement=str(sandbox.found))
 
     def _code(self, order: Order, spec: Spec) -> Program:
         environments = self._workplace.environments
@@ -61,7 +82,8 @@ class ProgramWorker:
 
     container = ""
 
-    def __init__(self, confined: Confined, order: Order, *, network: bool) -> None:
+    def __init__(self, confined: Confined, order: Order, *, network: bool, confinement: str) -> None:
+        self.confinement = confinement
         self._confined = confined
         self._order = order
         self._network = network

@@ -140,10 +140,12 @@ class ServedRuntime:
 
     def _last_words(self, stage: Stage, before: WorkerStatus, watch: Watch, within_s: float) -> str:
         """What the keeper says of the end of a worker that was lost; empty if it sees none within that time."""
-        give_up = time.monotonic() + within_s
+        began = time.monotonic()
         watch.pause()  # it is not the transform's time
         try:
-            while time.monotonic() < give_up:
+            while (waited_s := time.monotonic() - began) < _NOTICED_WITHIN_S:
+                if waited_s > within_s and not _is_ended_container(before):
+                    break
                 worker = self._find(stage)
                 if worker is None or _life_of(worker) != _life_of(before):
                     said = worker.message if worker is not None else ""
@@ -214,6 +216,11 @@ class ServedRuntime:
 
 def _life_of(worker: WorkerStatus) -> tuple[int, int, WorkerState]:
     return worker.launch_ns, worker.restarts, worker.state
+
+
+def _is_ended_container(worker: WorkerStatus) -> bool:
+    """Whether a container's first process is gone, which its engine may take a moment to tell the keeper."""
+    return bool(worker.container and worker.pid) and not Path(f"/proc/{worker.pid}").exists()
 
 
 def _hint(job: Job, message: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from transom.target.errors import EtlUnavailable
 from transom.target.etl.runtimes.command_line import shown
+from transom.target.etl.runtimes.command_log import CommandLog
 from transom.target.etl.runtimes.environment import Environments
 from transom.target.etl.runtimes.jobs import Job, shared
 from transom.target.etl.sandbox.confined import Confined
@@ -23,11 +24,15 @@ _PIDS = 512  # threads are counted too
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Of one process. `data` is the data folder, of which a program sees its own object at most."""
+    """Of one process.
+
+    `data` is the data folder, of which a program sees its own object at most; what it says goes to `log`.
+    """
 
     sandbox: Sandbox
     environments: Environments
     data: Path
+    log: CommandLog
     max_output: int = 16 * GIB
 
     def bound(self, spec: Spec) -> int:

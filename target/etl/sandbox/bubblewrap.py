@@ -25,7 +25,7 @@ _NOBODY = str(system.USER)
 # What setpriv needs to become somebody else, and does away with.
 _STEPPING_DOWN = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 # The dynamic linker and the C library heed these: only once the program's privileges are gone.
-_LOADER = ("LD_", "GLIBC_", "GCONV_", "MALLOC_", "LOCPATH", "NLSPATH")
+LOADER = ("LD_", "GLIBC_", "GCONV_", "MALLOC_", "LOCPATH", "NLSPATH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Wrapping:
         ]
         # Not on the command line, which everybody on the machine may read.
         told_fd = in_memory(b"\0".join(os.fsencode(word) for word in told))
-        stages = [*self._stepping_down(), *_counting(program, surroundings), *_loading(program), *program.argv]
+        stages = [*self._stepping_down(), *_counting(program, surroundings), *loading(program), *program.argv]
         argv = [*entering(program, surroundings), str(self.binary), "--args", str(told_fd), "--", *stages]
         return Start(argv, (seccomp_fd, told_fd, *files.values()))
 
@@ -102,13 +102,14 @@ def _namespaces(program: Program, *, steps_down: bool) -> list[str]:
 def _environment(program: Program, marks: Mapping[str, str]) -> list[str]:
     made = ["--clearenv"]
     for name, value in {**program.environment(), **marks}.items():
-        if not name.startswith(_LOADER):
+        if not name.startswith(LOADER):
             made += ["--setenv", name, value]
     return made
 
 
-def _loading(program: Program) -> list[str]:
-    loader = [f"{name}={value}" for name, value in program.env.items() if name.startswith(_LOADER)]
+def loading(program: Program) -> list[str]:
+    """The stage of a start that gives a program what the loader heeds."""
+    loader = [f"{name}={value}" for name, value in program.env.items() if name.startswith(LOADER)]
     return [_ENV, *loader] if loader else []
 
 

@@ -16,7 +16,7 @@ from transom.target.etl.sandbox.ways import Way
 
 _TRIAL = Program(("/bin/cat", "/proc/self/status"))
 _TRIAL_S = 20.0
-_CONFINED = {"NoNewPrivs": "1", "Seccomp": "2", "CapEff": "0" * 16}
+CONFINED = {"NoNewPrivs": "1", "Seccomp": "2", "CapEff": "0" * 16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +85,5 @@ def _trial(starter: Starter, way: Way, home: Home | None) -> str:
     status = dict(line.split(":", 1) for line in said.decode().splitlines() if ":" in line)
     if not status:
         return complaint.decode(errors="replace").strip().rpartition("\n")[2] or "a trial failed"
-    lax = [name for name, value in _CONFINED.items() if status.get(name, "").strip() != value]
+    lax = [name for name, value in CONFINED.items() if status.get(name, "").strip() != value]
     return f"it confines nothing: {', '.join(lax)}" if lax else ""

@@ -44,6 +44,7 @@ class Call:
 
     `etl_args` is the text that is sent, empty for none. `path` is the stored object's own file, where the worker may
     read it instead of being sent the bytes; `pulled` tells that the worker fetches the bytes from the target itself.
+    `metadata` is the stored object's own.
     """
 
     etl: str
@@ -54,6 +55,7 @@ class Call:
     size: int | None = None
     path: str = ""
     pulled: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

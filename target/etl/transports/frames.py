@@ -15,6 +15,7 @@ from itertools import chain
 from transom.plugins.contract import Reject, Skip
 from transom.target.errors import EtlFailed
 from transom.target.etl.transports.base import Call
+from transom.target.etl.transports.told import left_ms
 from transom.target.etl.watch import Watch
 from transom.target.etl.workers import Channel, framed
 
@@ -119,7 +120,8 @@ def _task(call: Call, watch: Watch, *, whole: bool) -> bytes:
         "etl_args": call.etl_args,
         "content_type": call.content_type,
         "size": call.size,
-        "deadline_ms": max(0, int(watch.left_s() * 1000)),
+        "metadata": dict(call.metadata),
+        "deadline_ms": left_ms(watch),
         "whole": whole,
     }
     if call.path:

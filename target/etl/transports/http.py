@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from transom.target.etl.transports import outcomes
+from transom.target.etl.transports import outcomes, told
 from transom.target.etl.transports.answers import (
     MAX_HEAD,
     Body,
@@ -102,7 +102,7 @@ class HttpTransport:
 
     def _begin(self, call: Call, upload: Upload, watch: Watch) -> tuple[Exchange[Connection], Head, bytes]:
         """Send the request until the head of its answer is there, on a connection that turns out to stand."""
-        first = self._first(call, upload)
+        first = self._first(call, upload, watch)
         connection = _connected(call.etl, self._pool.take, watch)
         while True:
             exchange = Exchange(connection, first, _framed(upload), watch.check)
@@ -117,13 +117,12 @@ class HttpTransport:
                 raise
             connection = _connected(call.etl, self._pool.fresh, watch)
 
-    def _first(self, call: Call, upload: Upload) -> Buffers:
+    def _first(self, call: Call, upload: Upload, watch: Watch) -> Buffers:
         """The request's head, and the body as far as it is in hand."""
         pulled = self._lets_pull(call)
         method, target = "GET" if pulled else "PUT", self._prefix + _target(call)
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}"]
-        if call.size is not None:
-            lines.append(f"Transom-Object-Size: {call.size}")
+        lines += told.lines(call, watch)
         lines += [_field(name, value) for name, value in call.headers.items()]
         if self._sign is not None:
             lines += [_field(name, value) for name, value in self._sign(method, target).items()]

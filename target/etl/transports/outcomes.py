@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from transom.plugins.contract import Reject, Skip
 from transom.target.errors import EtlCrashed, EtlFailed, EtlUnavailable
@@ -11,6 +12,7 @@ from transom.target.etl.transports.base import Unreachable, WorkerLost
 
 MAX_TEXT = 1000
 _NO_CONTENT = 204
+_BUSY = 429  # says nothing against the object, whether it names a time or not
 _UNAVAILABLE = 503
 _RETRY_HEADERS = (b"ais-etl-retry-reason", b"retry-after")
 
@@ -19,12 +21,12 @@ def of_status(etl: str, status: int, headers: Mapping[bytes, bytes], message: st
     """The error that an answer is which is no result. Header names are in lower case."""
     if status == _NO_CONTENT:
         if headers.get(b"transom-outcome", b"").lower() == b"skip":
-            return Skip()
+            return Skip(public(unquote(headers.get(b"transom-message", b"").decode("latin-1"))))
         return failed(etl, "its worker delivered the result elsewhere (204), which was not asked for")
+    if status == _BUSY or (status == _UNAVAILABLE and any(name in headers for name in _RETRY_HEADERS)):
+        return WorkerLost(f"ETL '{etl}' is unavailable for the moment: {message}")
     if 400 <= status < 500:  # noqa: PLR2004 - HTTP's classes of statuses
         return Reject(message)
-    if status == _UNAVAILABLE and any(name in headers for name in _RETRY_HEADERS):
-        return WorkerLost(f"ETL '{etl}' is unavailable for the moment: {message}")
     if status >= 500:  # noqa: PLR2004
         return failed(etl, message)
     return failed(etl, f"its worker answered with the status {status}, which is no result")

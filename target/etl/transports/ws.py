@@ -24,6 +24,7 @@ from transom.target.etl.transports.connections import Connection, ConnectionPool
 from transom.target.etl.transports.exchange import BrokenError, Buffers, Exchange
 from transom.target.etl.transports.http import Sign, host_of
 from transom.target.etl.transports.sockets import Look, connect
+from transom.target.etl.transports.told import left_ms
 from transom.target.etl.transports.uploads import Upload
 from transom.target.etl.transports.ws_frames import (
     BINARY,
@@ -151,7 +152,7 @@ class WsTransport:
         """Send the object until something comes back, on a connection that turns out to stand."""
         connection = self._connected(call.etl, self._pool.take, watch)
         while True:
-            first = self._first(call, upload, connection.ours)
+            first = self._first(call, upload, watch, ours=connection.ours)
             exchange = Exchange(connection, first, self._framed(upload), watch.check)
             try:
                 return exchange, _next(exchange)
@@ -164,9 +165,9 @@ class WsTransport:
                 raise
             connection = self._connected(call.etl, self._pool.fresh, watch)
 
-    def _first(self, call: Call, upload: Upload, ours: bool) -> Buffers:
+    def _first(self, call: Call, upload: Upload, watch: Watch, *, ours: bool) -> Buffers:
         """The control message, and the object as far as it is in hand."""
-        control = {
+        control: dict[str, object] = {
             "pipeline": "",
             "etl_args": call.etl_args,
             "fqn": quote(call.path),  # AIStore's workers unescape it
@@ -174,6 +175,8 @@ class WsTransport:
         }
         if ours:
             control["content_type"] = call.content_type
+            control["deadline_ms"] = left_ms(watch)
+            control["metadata"] = dict(call.metadata)
         buffers = frame(BINARY, json.dumps(control).encode(), masked=self._masked)
         if not call.path:
             buffers += frame(BINARY, upload.first, final=upload.whole, masked=self._masked)

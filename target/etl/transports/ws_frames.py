@@ -20,6 +20,7 @@ _KIND = 0x0F
 _MASKED = 0x80
 _MAX_CONTROL = 125
 _TWO_BYTES, _EIGHT_BYTES = 126, 127
+_HEADS = (2, 4, 10)  # the lengths of a head, by how it says the payload's
 _NO_MASK = bytes(4)
 _XOR = [bytes(a ^ b for a in range(256)) for b in range(256)]
 
@@ -68,6 +69,10 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Event]:
         """The events among the data; raises FrameError."""
+        if not self._buffer and not self._message:
+            whole = _whole_message(data)
+            if whole is not None:
+                return [whole]
         data = self._buffer + data if self._buffer else data
         events: list[Event] = []
         at = 0
@@ -145,6 +150,19 @@ def close_code(payload: bytes) -> tuple[int, str]:
     if len(payload) < 2:  # noqa: PLR2004 - a code has two bytes
         return 1005, ""
     return int.from_bytes(payload[:2]), payload[2:].decode(errors="replace")
+
+
+def _whole_message(data: bytes) -> Event | None:
+    """The binary message in one frame that is all there is, as most results are; else None."""
+    if len(data) < _HEADS[0] or data[0] != BINARY | _FINAL:
+        return None
+    length, end = data[1], _HEADS[0]
+    if length >= _TWO_BYTES:
+        if length > _EIGHT_BYTES:
+            return None
+        end = _HEADS[1] if length == _TWO_BYTES else _HEADS[2]
+        length = int.from_bytes(data[2:end])
+    return Event(BINARY, data[end:]) if len(data) == end + length else None
 
 
 def _head(data: bytes, at: int) -> _Head | None:

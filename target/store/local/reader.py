@@ -106,7 +106,8 @@ class LocalReader(FileReader):
     def _read_ahead(self, offset: int, length: int) -> bytes:
         file, within, length = self._locate(offset, length)
         data = whole(file.read(length, within), length, "The object")
-        file.will_need(2 * NEXT_CHUNK, within + length)
+        if offset + length < self.info.size:
+            file.will_need(2 * NEXT_CHUNK, within + length)
         return data
 
     def close(self) -> None:

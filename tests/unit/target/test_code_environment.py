@@ -27,9 +27,13 @@ import pytest
 
 from transom.target.errors import EtlUnavailable
 from transom.target.etl.runtimes.base import Order, StartError
+from transom.target.etl.runtimes.command_log import CommandLog
+from transom.target.etl.runtimes.contained import Contained
+from transom.target.etl.runtimes.containers import Containers
 from transom.target.etl.runtimes.environment import READY, Environment, Environments, Place, code_launch
+from transom.target.etl.runtimes.isolation import Isolating
 from transom.target.etl.runtimes.pip_install import Pip
-from transom.target.etl.runtimes.programs import Programs, ProgramWorker
+from transom.target.etl.runtimes.programs import Programs
 from transom.target.etl.runtimes.workplace import Workplace
 from transom.target.etl.sandbox.ending import hint
 from transom.target.etl.sandbox.launch import Sandbox
@@ -58,7 +62,7 @@ def sandbox(data: Path) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def workplace(sandbox: Sandbox, data: Path) -> Workplace:
-    return Workplace(sandbox, Environments(data / "environments", sandbox), data)
+    return Workplace(sandbox, Environments(data / "environments", sandbox), data, CommandLog(data / "logs"))
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +211,11 @@ def transform(data, context):
 """
 
 
+def sandboxed(workplace: Workplace) -> Programs:
+    contained = Contained(Containers())
+    return Programs(workplace, Isolating("sandbox", contained, str), contained)
+
+
 class Started:
     """A code ETL's worker, as a keeper starts it."""
 
@@ -219,7 +228,7 @@ class Started:
         env = {"TRANSOM_SOCKET": str(self.socket), "TRANSOM_ETL": "e"}
         order = Order("e", 1, json.loads(made.to_json()), folder, None, env, 8000, log_fd, "m")
         try:
-            self.worker: ProgramWorker = Programs(workplace).start(order)
+            self.worker = sandboxed(workplace).start(order)
         finally:
             os.close(log_fd)
 

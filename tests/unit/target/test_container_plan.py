@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from transom.target.etl.runtimes.base import Order
-from transom.target.etl.runtimes.container import Exit, check
+from transom.target.etl.runtimes.container import check
+from transom.target.etl.runtimes.container_end import Exit
 from transom.target.etl.runtimes.container_plan import GIB, MIB, ContainerPlan, Image, Mount, creation
 from transom.target.etl.runtimes.containers import plan_of
 from transom.target.etl.runtimes.engine_socket import EngineError

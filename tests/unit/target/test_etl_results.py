@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from transom.target.etl import results as results_module
-from transom.target.etl.results import Refusal, Results, sweep
+from transom.target.etl.results import Refusal, Result, Results, sweep
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_result_is_there_once_it_was_added_and_gone_once_forgotten(results: Re
     assert results.get(an_id(1)) is None
     add(results, 1)
     found = results.get(an_id(1))
-    assert found is not None
+    assert isinstance(found, Result)
     assert (found.size, found.content_type, found.path.read_bytes()) == (10, "text/plain", b"\1" * 10)
     results.forget(an_id(1))
     assert results.get(an_id(1)) is None and not found.path.exists()
@@ -44,6 +44,16 @@ def test_another_process_sees_it(results: Results, tmp_path: Path) -> None:
     other = Results(tmp_path / "results", max_bytes=1000)
     add(results, 1)
     assert other.get(an_id(1)) is not None
+    other.close()
+
+
+def test_what_another_process_adds_or_refuses_is_seen_at_once(results: Results, tmp_path: Path) -> None:
+    other = Results(tmp_path / "results", max_bytes=1000)
+    assert other.get(an_id(1)) is None and other.get(an_id(2)) is None
+    add(results, 1)
+    results.refuse(an_id(2), Refusal("skip", "not this"), 60.0)
+    assert isinstance(other.get(an_id(1)), Result)
+    assert other.get(an_id(2)) == Refusal("skip", "not this")
     other.close()
 
 
@@ -92,11 +102,11 @@ def test_concurrent_adds_stay_within_the_bound(results: Results, tmp_path: Path)
 def test_refusals_are_remembered_for_a_while(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 1000.0
     monkeypatch.setattr(results_module.time, "time", lambda: clock)
-    assert results.refusal(an_id(1)) is None
+    assert results.get(an_id(1)) is None
     results.refuse(an_id(1), Refusal("reject", "no picture"), 60.0)
-    assert results.refusal(an_id(1)) == Refusal("reject", "no picture")
+    assert results.get(an_id(1)) == Refusal("reject", "no picture")
     clock += 61
-    assert results.refusal(an_id(1)) is None
+    assert results.get(an_id(1)) is None
 
 
 def test_a_generation_begins_at_0_and_needs_no_row(results: Results) -> None:

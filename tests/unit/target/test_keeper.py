@@ -30,6 +30,7 @@ from transom.target.etl.keeper.workshop import Workshop
 from transom.target.etl.limits import Limits
 from transom.target.etl.locks import ByteHolds
 from transom.target.etl.runtimes.base import MARK, Order, StartError, Usage
+from transom.target.etl.spec import Spec
 from transom.target.etl.transports.base import Address
 from transom.target.etl.workers_status import WorkerStatus, read_target
 from transom.target.store.memory import MemoryStore
@@ -41,6 +42,7 @@ class Plain:
     """A process without a sandbox."""
 
     container = ""
+    confinement = "nothing"
 
     def __init__(self, order: Order, words: list[str]) -> None:
         self.addresses = (Address(unix=order.env["TRANSOM_SOCKET"]),)
@@ -71,6 +73,9 @@ class Launcher:
     words: list[str] = field(default_factory=list)
     refusal: StartError | None = None
     orders: list[Order] = field(default_factory=list)
+
+    def own_network(self, spec: Spec) -> bool:
+        return True
 
     def start(self, order: Order) -> Plain:
         self.orders.append(order)

@@ -27,6 +27,7 @@ from transom.target.errors import (
 from transom.target.etl.plan import Stage
 from transom.target.etl.runtimes.command import CommandRuntime
 from transom.target.etl.runtimes.command_line import shown
+from transom.target.etl.runtimes.command_log import CommandLog
 from transom.target.etl.runtimes.environment import Environments
 from transom.target.etl.runtimes.jobs import Job
 from transom.target.etl.runtimes.workplace import Workplace
@@ -73,7 +74,9 @@ def workplace(data: Path) -> Iterator[Workplace]:
     with closing(sandbox):
         if sandbox.found.way is None:
             pytest.skip(f"this machine has {sandbox.found}")
-        yield Workplace(sandbox, Environments(data / "environments", sandbox), data, max_output=64 * MIB)
+        yield Workplace(
+            sandbox, Environments(data / "environments", sandbox), data, CommandLog(data / "logs"), max_output=64 * MIB
+        )
 
 
 @pytest.fixture
@@ -176,6 +179,25 @@ def test_an_exit_code_is_a_failure_with_the_last_words(runtime: CommandRuntime) 
         run(runtime, job("false"))
 
 
+def test_what_a_program_says_is_in_its_etls_log(runtime: CommandRuntime, data: Path) -> None:
+    log = data / "logs" / "e.log"
+    log.unlink(missing_ok=True)
+    run(runtime, sh("cat; echo odd colours >&2", key="a\nb"), b"x")
+    with pytest.raises(EtlFailed):
+        run(runtime, sh("echo no such codec >&2; exit 3"))
+    run(runtime, sh("true"))
+    assert log.read_text() == "b/a?b:\nodd colours\nb/k.txt:\nno such codec\n"
+
+
+def test_a_log_of_several_processes_is_bounded(tmp_path: Path) -> None:
+    logs = [CommandLog(tmp_path, max_bytes=1000) for _ in range(3)]
+    for number in range(60):
+        logs[number % 3].write_about("e", "b", f"k{number}", "x" * 40)
+    sizes = [path.stat().st_size for path in sorted(tmp_path.glob("e.log*"))]
+    assert len(sizes) == 2 and max(sizes) <= 1000
+    assert "b/k59:\n" in (tmp_path / "e.log").read_text()
+
+
 def test_output_before_a_failure_is_no_result(runtime: CommandRuntime) -> None:
     pieces = runtime.run(sh("echo half; exit 1"), iter(()), Watch("e", 30))
     assert next(pieces) == b"half\n"
@@ -256,7 +278,7 @@ def test_what_the_input_raises_passes_through(runtime: CommandRuntime) -> None:
 
 def test_without_a_sandbox_it_does_not_run(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path, found=Found(missing=("nothing here",)))
-    runtime = CommandRuntime(Workplace(sandbox, Environments(tmp_path, sandbox), tmp_path))
+    runtime = CommandRuntime(Workplace(sandbox, Environments(tmp_path, sandbox), tmp_path, CommandLog(tmp_path)))
     with (
         closing(runtime),
         pytest.raises(EtlUnavailable, match=r"ETL 'e' is unavailable: .*nothing here.*allow_unsandboxed"),

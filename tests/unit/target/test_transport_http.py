@@ -71,6 +71,7 @@ def test_an_object_is_put_with_its_type_and_size_and_no_other_header() -> None:
         assert whole(transport, b"bytes", content_type="image/jpeg", etl_args='{"a": "b&c"}') == b"the result"
         transport.close()
     (request,) = seen.requests
+    assert 0 < int(request.headers.pop("Transom-Deadline-Ms")) <= 60_000
     assert request == Request(
         "PUT",
         "/photos/cat.jpg?etl_args=%7B%22a%22%3A%20%22b%26c%22%7D",
@@ -82,6 +83,18 @@ def test_an_object_is_put_with_its_type_and_size_and_no_other_header() -> None:
         },
         b"bytes",
     )
+
+
+def test_an_objects_metadata_is_told_a_header_each() -> None:
+    seen = Seen()
+    with stub_worker(every_request(seen)) as worker:
+        transport = HttpTransport(worker.address)
+        whole(transport, b"x", metadata={"camera": "Größe 5\r\n", "two-words": "a, b", "no name": "y", "a:b": "z"})
+        whole(transport, b"x", metadata={"long": "x" * 9000, "short": "y"})
+        transport.close()
+    few, many = ({n: v for n, v in request.headers.items() if "Meta" in n} for request in seen.requests)
+    assert few == {"Transom-Meta-camera": "Gr%C3%B6%C3%9Fe%205%0D%0A", "Transom-Meta-two-words": "a%2C%20b"}
+    assert many == {}
 
 
 @pytest.mark.parametrize(
@@ -439,7 +452,21 @@ def test_a_connection_that_broke_while_idle_costs_nothing(
     assert worker.served == 3
 
 
-@served_by(answers_once)
+def answers_once_and_a_half(wire: Wire) -> None:
+    """Hang up in the middle of a second request's body."""
+    request = wire.request()
+    assert request is not None
+    echo(wire, request)
+    request = wire.head()
+    assert request is not None
+    read = 0
+    for piece in wire.pieces(request):
+        read += len(piece)
+        if read > 2 * MIB:
+            return
+
+
+@served_by(answers_once_and_a_half)
 def test_a_connection_that_broke_while_input_was_used_up_is_told(transport: HttpTransport) -> None:
     assert whole(transport, b"x") == b"x"
     with pytest.raises(WorkerLost):

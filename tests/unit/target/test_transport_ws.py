@@ -31,7 +31,7 @@ from transom.target.errors import EtlCrashed, EtlFailed, EtlTimeout
 from transom.target.etl.transports import ws
 from transom.target.etl.transports.base import Address, WorkerLost
 from transom.target.etl.transports.ws import PROTOCOL, WsTransport
-from transom.target.etl.transports.ws_frames import BINARY, CONTINUATION, FrameReader, frame
+from transom.target.etl.transports.ws_frames import BINARY, CONTINUATION, FrameError, FrameReader, frame
 from transom.target.etl.watch import Watch
 
 MIB = 1024 * 1024
@@ -140,11 +140,13 @@ def test_an_object_is_a_control_message_and_its_bytes(protocol: str | None) -> N
 
     with stub_worker(serving(note, protocol)) as worker:
         transport = WsTransport(worker.address)
-        assert whole(transport, b"one", b"two", key="ä b//..", etl_args="7") == b"the result"
+        told = {"key": "ä b//..", "etl_args": "7", "metadata": {"camera": "5"}}
+        assert whole(transport, b"one", b"two", **told) == b"the result"
         assert whole(transport, b"bytes", path="/data/100% b") == b"the result"
         transport.close()
     first, second = seen
-    ours = {"content_type": "binary/octet-stream"} if protocol else {}
+    ours = {"content_type": "binary/octet-stream", "metadata": {"camera": "5"}} if protocol else {}
+    assert (first.control.pop("deadline_ms", 0) > 0) == bool(protocol)
     assert first.control == {"pipeline": "", "etl_args": "7", "fqn": "", "path": "photos/ä b//..", **ours}
     assert first.body == b"onetwo"
     assert second.control["fqn"] == "/data/100%25%20b"  # AIStore's workers take it for an escaped path
@@ -478,3 +480,21 @@ def test_frames_may_come_in_small_parts_and_whole_messages_at_once() -> None:
     assert [(event.payload, event.last) for event in events] == [(b"ab", True), (b"", True)]
     assert b"".join(frame(CONTINUATION, b"", masked=False)) == b"\x80\x80" + bytes(4)
     assert b"".join(frame(BINARY, b"x", final=False, masked=False)) == b"\x02\x81" + bytes(4) + b"x"
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+def test_a_message_in_one_piece_is_the_same_as_byte_by_byte(size: int) -> None:
+    payload = bytes(range(256)) * 257
+    length = bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2) if size < 65536 else b"\x7f" + size.to_bytes(8)
+    data = b"\x82" + length + payload[:size]
+    whole, slow = FrameReader(), FrameReader()
+    (event,) = whole.feed(data)
+    assert (event.kind, event.payload, event.last) == (BINARY, payload[:size], True)
+    events = [event for i in range(len(data)) for event in slow.feed(data[i : i + 1])]
+    assert b"".join(event.payload for event in events) == payload[:size] and events[-1].last
+    assert whole.at_rest and slow.at_rest
+
+
+def test_a_masked_message_in_one_piece_is_refused() -> None:
+    with pytest.raises(FrameError):
+        FrameReader().feed(b"\x82\x81" + bytes(4) + b"x")
