@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 from transom.bench.data import Blob, photos, random_blobs
 
-Kind = Literal["random", "photo", "text", "csv", "wav", "parquet", "shard", "gzip"]
+Kind = Literal["random", "photo", "text", "csv", "wav", "flac", "parquet", "shard", "gzip"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 SAMPLE_RATE = 16_000
@@ -64,6 +64,7 @@ EXTENSIONS: Mapping[Kind, str] = {
     "text": ".txt",
     "csv": ".csv",
     "wav": ".wav",
+    "flac": ".flac",
     "parquet": ".parquet",
     "shard": ".tar",
     "gzip": ".gz",
@@ -171,6 +172,20 @@ def _wavs(size: int, count: int, seed: int) -> Iterator[bytes]:
         yield output.getvalue()
 
 
+def _flacs(size: int, count: int, seed: int) -> Iterator[bytes]:
+    """The sounds of `_wavs` of that size, packed: what is left of them is smaller."""
+    import av
+
+    for data in _wavs(size, count, seed):
+        output = io.BytesIO()
+        with av.open(io.BytesIO(data), "r") as source, av.open(output, "w", format="flac") as packed:
+            stream = packed.add_stream("flac", rate=SAMPLE_RATE)
+            for frame in source.decode(audio=0):
+                packed.mux(stream.encode(frame))
+            packed.mux(stream.encode(None))
+        yield output.getvalue()
+
+
 def _burst(length: int, *, loud: bool, generator: random.Random) -> bytes:
     samples = array.array("h", generator.randbytes(2 * length))
     shift = 2 if loud else 10
@@ -210,6 +225,7 @@ _MAKERS: Mapping[Kind, Callable[[int, int, int], Iterator[bytes]]] = {
     "text": _texts,
     "csv": _csvs,
     "wav": _wavs,
+    "flac": _flacs,
     "parquet": _parquets,
     "shard": _shards,
     "gzip": _gzips,

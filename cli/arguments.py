@@ -1,4 +1,4 @@
-"""Parsers of what several commands take on their line: JSON values, NAME=VALUE pairs, s3:// URLs."""
+"""Parsers of what several commands take on their line: JSON values, NAME=VALUE pairs, times, sizes, s3:// URLs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from transom.cli.errors import CliError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?b|b)?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def json_value(text: str | None, option: str = "--args") -> Any:
@@ -54,6 +56,17 @@ def seconds(text: str | None, option: str) -> float | None:
     if match is None:
         raise _misuse(option, f"{text!r} is no duration such as 45s, 5m or a number of seconds")
     return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def size(text: str | None, option: str) -> int | None:
+    """The bytes given to an option, such as 256MiB, 1GB or 4096; None where they weren't given."""
+    if text is None:
+        return None
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise _misuse(option, f"{text!r} is no size such as 256MiB, 1GB or a number of bytes")
+    unit = (match[2] or "b").lower().removesuffix("b")
+    return int(float(match[1]) * (1024 if unit.endswith("i") else 1000) ** _POWERS[unit.removesuffix("i")])
 
 
 def s3_url(text: str) -> tuple[str, str]:

@@ -11,8 +11,12 @@ import typer
 from transom.cli.errors import Commands
 from transom.cli.etl import app as etl
 from transom.cli.get import get
+from transom.cli.inspect import inspect
+from transom.cli.job import app as job
 from transom.cli.plugins import plugins
 from transom.cli.serve import serve
+from transom.cli.sort import sort
+from transom.cli.transform import transform
 from transom.cli.view import app as view
 
 app = typer.Typer(
@@ -24,6 +28,10 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command(no_args_is_help=True)(get)
+app.command(no_args_is_help=True)(transform)
+app.command(no_args_is_help=True)(inspect)
+app.command(no_args_is_help=True)(sort)
+app.add_typer(job, name="job")
 app.add_typer(etl, name="etl")
 app.add_typer(view, name="view")
 app.command()(plugins)

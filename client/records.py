@@ -215,3 +215,87 @@ class View:
             sizes=data["sizes"],
             owner=data.get("owner") or "",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An offline job, as it was when asked for; times are epoch seconds, 0.0 for not yet.
+
+    `order` is what it was asked to do; of keys named one by one only how many is told (`keys`). `total` objects are to
+    be decided, 0 until the source was listed. `unchanged` were up to date already, `skipped` were left out by a
+    transformer or a predicate, `deleted` are gone from the source. In a dry run `written` would have been; of a job
+    that inspects, those that are good are `unchanged`.
+    """
+
+    id: str
+    state: str
+    order: JsonObject = field(default_factory=dict)
+    keys: int = 0
+    owner: str = ""
+    phase: str = ""
+    message: str = ""
+    total: int = 0
+    written: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    failed: int = 0
+    deleted: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    runs: int = 0
+    created_s: float = 0.0
+    started_s: float = 0.0
+    ended_s: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """What it does: "transform", "inspect" or "sort"."""
+        return str(self.order.get("kind") or "transform")
+
+    @property
+    def done(self) -> int:
+        """How many of `total` are decided."""
+        return self.written + self.unchanged + self.skipped + self.failed
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, well or not."""
+        return self.state in ("done", "failed", "aborted")
+
+    @property
+    def well(self) -> bool:
+        """Whether it is over and nothing failed."""
+        return self.state == "done" and not self.failed
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Job:
+        """Parse one job record."""
+        numbers = ("total", "written", "unchanged", "skipped", "failed", "deleted", "bytes_in", "bytes_out", "runs")
+        return cls(
+            id=data["id"],
+            state=data["state"],
+            order=data.get("order") or {},
+            keys=data.get("keys") or 0,
+            owner=data.get("owner") or "",
+            phase=data.get("phase") or "",
+            message=data.get("message") or "",
+            **{name: int(data.get(name) or 0) for name in numbers},
+            created_s=data.get("created_s") or 0.0,
+            started_s=data.get("started_s") or 0.0,
+            ended_s=data.get("ended_s") or 0.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """An object that a job failed on; `stage` is the ETL whose doing it was, "" where it was none's."""
+
+    key: str
+    code: str
+    message: str
+    stage: str = ""
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> JobError:
+        """Parse one item of `GET /jobs/ID/errors`."""
+        return cls(key=data["key"], code=data["code"], message=data.get("message") or "", stage=data.get("stage") or "")

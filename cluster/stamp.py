@@ -22,7 +22,7 @@ class Stamp:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(fd).st_size < _SIZE:
-                os.ftruncate(fd, _SIZE)
+                os.posix_fallocate(fd, 0, _SIZE)  # a mapped page without room on the disk would kill the process
             self._map = mmap.mmap(fd, _SIZE)
         finally:
             os.close(fd)

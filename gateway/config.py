@@ -128,6 +128,14 @@ class ResultsConfig(_Section):
         return parse_size(value)
 
 
+class JobsConfig(_Section):
+    """Offline jobs."""
+
+    concurrency: int = Field(4, ge=1, le=64)
+    ray_address: str = "auto"
+    ray_endpoint: str = ""
+
+
 class Config(_Section):
     """Everything; the names are those of the file."""
 
@@ -135,6 +143,7 @@ class Config(_Section):
     cluster: ClusterConfig = ClusterConfig()
     etl: EtlConfig = EtlConfig()
     results: ResultsConfig = ResultsConfig()
+    jobs: JobsConfig = JobsConfig()
     key: tuple[KeyConfig, ...] = ()
     folder: tuple[FolderConfig, ...] = ()
 

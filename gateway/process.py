@@ -15,14 +15,11 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import orjson
-import structlog
 import uvloop
 from starlette.types import ASGIApp
 
@@ -39,56 +36,40 @@ from transom.gateway.config import Config
 from transom.gateway.context import GatewayContext, Transforms
 from transom.gateway.credentials import Credentials, Key
 from transom.gateway.following import follows
+from transom.gateway.parts import (
+    CATALOG,
+    CLUSTER_MAP,
+    SECRET,
+    Assignment,
+    build_store,
+    configure_logging,
+    elsewhere_of,
+    limits_of,
+    places_of,
+    runtimes_of,
+    target_names,
+)
 from transom.gateway.relay import RelayedTransforms
 from transom.gateway.transforms import EmbeddedTransforms, TransformReads
 from transom.gateway.view_reads import Views
 from transom.gateway.views import ViewStore
 from transom.plugins.manager import load
-from transom.target.access_log import AccessLog, timestamp
+from transom.target.access_log import AccessLog
 from transom.target.app import TargetApp
-from transom.target.etl.keeper.places import Places
-from transom.target.etl.limits import Limits
 from transom.target.etl.metrics import METRICS, share
-from transom.target.etl.runtimes.assembly import RuntimeSettings, build_elsewhere, build_launchers, sandbox_words
-from transom.target.etl.runtimes.elsewhere import Elsewhere
+from transom.target.etl.runtimes.assembly import build_launchers, sandbox_words
 from transom.target.etl.runtimes.services import Services, pull_secret_of, secret_of
 from transom.target.etl.runtimes.url_rules import UrlRules
 from transom.target.etl.workers_status import LOCAL
 from transom.target.handing import Handing
+from transom.target.jobs.catalog import JobCatalog
 from transom.target.service import ResultSettings, Target
 from transom.target.store.base import Store
-from transom.target.store.folder import FolderStore
-from transom.target.store.local.store import LocalStore
-from transom.target.store.router import StoreRouter
 
-Role = Literal["all", "gateway", "target", "keeper"]
-CATALOG, CLUSTER_MAP, SECRET, STORE = "catalog.sqlite", "cluster.json", "redirect.secret", "store"
 _PR_SET_PDEATHSIG = 1
 _BACKLOG = 1024
 _GC_THRESHOLD = 20_000
 _SWITCH_S = 0.002  # a run's thread and the event loop hand over every chunk: Python's 5 ms is long for that
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What a process is told to be. `config` and `keys` are JSON-ready; `ready_fd` is closed once it can serve.
-
-    A target and its keeper have one name; a keeper has a socket only if services elsewhere come there.
-    """
-
-    role: Role
-    name: str
-    folder: str
-    server: Literal["granian", "hypercorn"]
-    socket_fd: int
-    ready_fd: int
-    supervisor: int
-    config: dict[str, Any]
-    keys: list[dict[str, Any]]
-
-    def to_json(self) -> str:
-        """Encode for the process's stdin."""
-        return json.dumps(asdict(self))
 
 
 def main() -> None:
@@ -142,9 +123,9 @@ def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[],
         transformers,
         catalog,
         folder,
-        limits=_limits(config),
+        limits=limits_of(config),
         results=ResultSettings(config.results.max_bytes),
-        elsewhere=None if assignment.role == "gateway" else _elsewhere(assignment, config),
+        elsewhere=None if assignment.role == "gateway" else elsewhere_of(places_of(assignment), config),
     )
     access_log = AccessLog(enabled=config.server.log_level in ("debug", "info"))
     if assignment.role == "target":
@@ -159,6 +140,7 @@ def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[],
     views = Views(store, catalog, target, transforms)
     context = GatewayContext(store=ViewStore(store, catalog), region=config.server.region, view_of=views)
     s3 = S3App(context, authenticator, TransformReads(catalog, target, transforms), access_log)
+    jobs = JobCatalog.open(folder)
     admin = Admin(
         registry=target.registry,
         catalog=catalog,
@@ -167,48 +149,33 @@ def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[],
         folder=folder,
         targets=partial(target_names, folder, assignment.role),
         monitor=Monitor(folder, target.limits.queue, target.errors),
+        jobs=jobs,
         url_rules=UrlRules.parse(config.etl.url_allow),
         services=Services(load_secret(folder / SECRET), config.etl.pull_listen),
-        sandbox=sandbox_words(_places(assignment), _runtimes(assignment, config)),
+        sandbox=sandbox_words(places_of(assignment), runtimes_of(folder, config)),
     )
 
     async def close() -> None:
         await transforms.close()
         await target.close()
         await store.close()
+        jobs.close()
         catalog.close()
 
     return build_app(s3, build_admin(admin), Exposition(admin), {"role": assignment.role}), close
-
-
-def _limits(config: Config) -> Limits:
-    return Limits(**config.etl.model_dump(include={field.name for field in fields(Limits)}))
-
-
-def _elsewhere(assignment: Assignment, config: Config) -> Callable[[Path], Elsewhere]:
-    return partial(build_elsewhere, _places(assignment), _runtimes(assignment, config))
-
-
-def _runtimes(assignment: Assignment, config: Config) -> RuntimeSettings:
-    chosen = config.etl.model_dump(include={field.name for field in fields(RuntimeSettings)})
-    return RuntimeSettings(master=load_secret(Path(assignment.folder) / SECRET), **chosen)
-
-
-def _places(assignment: Assignment) -> Places:
-    return Places(Path(assignment.folder), LOCAL if assignment.role == "all" else assignment.name)
 
 
 async def _keep(assignment: Assignment, config: Config, stop: asyncio.Event) -> None:
     """Keep the workers of a target until told to stop."""
     from transom.target.etl.keeper.main import KeeperSettings, keep
 
-    folder, places = Path(assignment.folder), _places(assignment)
-    runtimes = _runtimes(assignment, config)
+    folder, places = Path(assignment.folder), places_of(assignment)
+    runtimes = runtimes_of(folder, config)
     catalog = Catalog.open(folder / CATALOG)
     store = build_store(folder, config, Credentials([Key(**key) for key in assignment.keys]).first.owner)
     settings = KeeperSettings(
         places=places,
-        limits=_limits(config),
+        limits=limits_of(config),
         targets=target_names(folder, "all" if places.target == LOCAL else "target"),
         supervisor=assignment.supervisor,
         secret_of=partial(secret_of, runtimes.master),
@@ -245,49 +212,6 @@ def _build_target(
 
     secret = load_secret(Path(assignment.folder) / SECRET)
     return TargetApp(target, secret, assignment.name, access_log, _handing(config)), close
-
-
-def target_names(folder: Path, role: Role) -> tuple[str, ...]:
-    """The targets on which an ETL is to run."""
-    if role == "all":
-        return (LOCAL,)
-    return tuple(target.id for target in MapFile(folder / CLUSTER_MAP).current().targets)
-
-
-def build_store(folder: Path, config: Config, first_owner: str) -> Store:
-    """The local store of a data folder, with the configured folders beside it."""
-    local = LocalStore.at(folder / STORE)
-    folders = {each.name: FolderStore(each.name, each.path, each.owner or first_owner) for each in config.folder}
-    return StoreRouter(local, folders)
-
-
-def configure_logging(level: str) -> None:
-    """One JSON object a line on stderr, ours and the libraries'."""
-    number = logging.getLevelNamesMapping()[level.upper()]
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            _timestamp,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=orjson.dumps, default=str),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processor=structlog.processors.JSONRenderer(),
-            foreign_pre_chain=[structlog.stdlib.add_log_level, _timestamp, structlog.processors.format_exc_info],
-        )
-    )
-    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
-
-
-def _timestamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    event["timestamp"] = timestamp()
-    return event
 
 
 # --- the servers --------------------------------------------------------------------------------

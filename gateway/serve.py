@@ -31,7 +31,7 @@ from transom.gateway.config import Config, ConfigError, load_config
 from transom.gateway.credentials import Credentials, load_credentials
 from transom.gateway.hold import FolderHold
 from transom.gateway.listening import listen, listen_for_services
-from transom.gateway.process import CATALOG, CLUSTER_MAP, SECRET, STORE, Assignment, Role, configure_logging
+from transom.gateway.parts import CATALOG, CLUSTER_MAP, SECRET, STORE, Assignment, Role, configure_logging
 from transom.plugins.errors import LoadError
 from transom.plugins.manager import load
 from transom.s3compat.errors import S3Error
@@ -141,6 +141,7 @@ class Supervisor:
         for process in self._processes:
             self._spawn(process)
         serving = [process.starting for process in self._processes]
+        self._processes.append(_Process("jobs", "jobs", "granian", None))  # started when the others can serve
         self._call_keepers(first=True)
         _await_closed(serving, _READY_TIMEOUT_S)
 
@@ -198,9 +199,8 @@ class Supervisor:
             config=_exposed(self.config),
             keys=self.credentials.exposed(),
         )
-        process.child = subprocess.Popen(
-            [sys.executable, "-m", "transom.gateway.process"], stdin=subprocess.PIPE, pass_fds=fds
-        )
+        module = "transom.gateway.offline" if process.role == "jobs" else "transom.gateway.process"
+        process.child = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, pass_fds=fds)  # noqa: S603 - one of ours
         os.close(told)
         process.started = time.monotonic()
         if process.child.stdin is not None:
@@ -248,7 +248,7 @@ class Supervisor:
     def _shut_down(self) -> int:
         give_up = time.monotonic() + self.config.server.shutdown_s
         # gateways first: what they relay ends only while the targets still serve, and those only while workers do
-        for roles in (("all", "gateway"), ("target",), ("keeper",)):
+        for roles in (("all", "gateway", "jobs"), ("target",), ("keeper",)):
             ending = [each.child for each in self._processes if each.role in roles and each.child is not None]
             _end(ending, max(give_up, time.monotonic() + _KEEPER_GRACE_S) if "keeper" in roles else give_up)
         self.catalog.close()

@@ -25,6 +25,7 @@ from transom.target.store.base import (
     Store,
     Upload,
     UploadListing,
+    Whole,
     WriteCondition,
 )
 
@@ -171,6 +172,11 @@ class ViewStore(Store):
         """See Store."""
         self._refuse_view(bucket)
         return await self.inner.put(bucket, key, body, attributes, intake=intake, condition=condition)
+
+    async def put_many(self, bucket: str, objects: Sequence[Whole]) -> Sequence[ObjectInfo | Exception]:
+        """See Store."""
+        self._refuse_view(bucket)
+        return await self.inner.put_many(bucket, objects)
 
     async def update(
         self, bucket: str, key: str, *, tags: Mapping[str, str] | None = None, acl: str | None = None

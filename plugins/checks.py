@@ -29,9 +29,8 @@ def valid_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and "--" not in name
 
 
-def shapes_of(transformer: Transformer) -> list[Shape]:
-    """List the shapes that the transformer's class overrides."""
-    kind = type(transformer)
+def shapes_of(kind: type) -> list[Shape]:
+    """List the shapes that a transformer's class overrides."""
     return [shape for shape in Shape if getattr(kind, shape.value) is not getattr(Transformer, shape.value)]
 
 
@@ -57,7 +56,7 @@ def _check_name(transformer: Transformer) -> None:
 
 
 def _check_shape(transformer: Transformer) -> None:
-    written = [shape.value for shape in shapes_of(transformer)]
+    written = [shape.value for shape in shapes_of(type(transformer))]
     if len(written) == 1:
         return
     choice = ", ".join(shape.value for shape in Shape)

@@ -27,7 +27,7 @@ def _section(transformer: Transformer) -> Iterator[str]:
     yield f"### `{transformer.name}`"
     yield ""
     yield inspect.getdoc(type(transformer)) or ""
-    yield f"Input: {_SHAPE_WORDS[shapes_of(transformer)[0]]}."
+    yield f"Input: {_SHAPE_WORDS[shapes_of(type(transformer))[0]]}."
     if not transformer.deterministic:
         yield "Another output on every run."
     yield ""

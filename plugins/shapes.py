@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +30,13 @@ _T = TypeVar("_T")
 
 def shape_of(transformer: Transformer) -> Shape:
     """Return the one shape that the transformer's author wrote."""
-    (shape,) = shapes_of(transformer)
+    kind: type = type(transformer)
+    return _shape_of_kind(kind)
+
+
+@cache
+def _shape_of_kind(kind: type) -> Shape:
+    (shape,) = shapes_of(kind)
     return shape
 
 

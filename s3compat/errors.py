@@ -169,6 +169,10 @@ _FROM_TARGET: Mapping[str, str] = MappingProxyType(
         "EtlUnavailable": "EtlUnavailable",
         "SlowDown": "SlowDown",
         "ResultPreconditionFailed": "PreconditionFailed",
+        "NoSuchJob": "InvalidArgument",
+        "JobBusy": "OperationAborted",
+        "JobRefused": "InvalidArgument",
+        "WhereFailed": "InvalidArgument",
     }
 )
 

@@ -132,3 +132,22 @@ class SlowDown(TargetError):
 
 class ResultPreconditionFailed(TargetError):
     """If-Match names a result that is gone, or was never made."""
+
+
+# --- jobs -------------------------------------------------------------------------------------
+
+
+class NoSuchJob(TargetError):
+    """No job has that id."""
+
+
+class JobRefused(TargetError):
+    """What a job was asked to do can't be done; the message says what to ask instead."""
+
+
+class WhereFailed(TargetError):
+    """A job's predicate can't be judged for an object."""
+
+
+class JobBusy(TargetError):
+    """The job's state doesn't allow what was asked; the message says what would."""

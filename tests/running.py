@@ -90,7 +90,7 @@ class RunningServer:
 
     def kill(self) -> None:
         """Kill -9 the supervisor; its processes die with it. Returns once all are gone."""
-        children = self.children()
+        children = self.everything()
         assert self.process is not None
         self.process.kill()
         self.process.wait()
@@ -101,8 +101,20 @@ class RunningServer:
         self._forget()
 
     def children(self) -> list[int]:
-        """The pids of the server processes under the supervisor."""
+        """The pids of the server processes, and keepers, under the supervisor: all but the desk."""
+        return [pid for pid in self.everything() if not _is_desk(pid)]
+
+    def everything(self) -> list[int]:
+        """The pids of all processes right under the supervisor."""
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    def desk(self) -> int:
+        """The pid of the process that starts offline jobs, once it is there."""
+        give_up = time.monotonic() + START_TIMEOUT_S
+        while not (found := [pid for pid in self.everything() if _is_desk(pid)]):
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        return found[0]
 
     def _forget(self) -> None:
         if self.process is not None and self.process.stdout is not None:
@@ -119,6 +131,19 @@ class RunningServer:
             region_name="us-east-1",
             config=Config(**config) if config else None,
         )
+
+
+def _is_desk(pid: int) -> bool:
+    """Whether a process is the desk, or is about to be: the last one that a supervisor starts."""
+    give_up = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < give_up:
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except FileNotFoundError:
+            return False
+        if b"serve" not in command.split(b"\0"):  # else it is not yet what it will be
+            return b"transom.gateway.offline" in command.split(b"\0")
+    raise AssertionError(f"process {pid} stays as it was forked")
 
 
 def _runs(pid: int) -> bool:

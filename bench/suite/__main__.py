@@ -21,16 +21,21 @@ from transom.bench.data import parse_size
 from transom.bench.peers import PeerError, rclone, transom
 from transom.bench.run import BenchError
 from transom.bench.suite import etl as etl_suite
+from transom.bench.suite import offline as offline_suite
 from transom.bench.suite.cases import BARE_LOOP, EVERYONE, GROUPS, SIZES, cases
 from transom.bench.suite.compare import Settings, compare, started, work_folder
 from transom.bench.suite.etl_cases import ETL_SIZES, etl_cases, etl_ratios
 from transom.bench.suite.memory import up_and_down
-from transom.bench.suite.ratios import Outcome, Results, figures_table, outcomes, ratios_table
+from transom.bench.suite.offline_cases import CASES as OFFLINE_CASES
+from transom.bench.suite.offline_cases import RATIOS as OFFLINE_RATIOS
+from transom.bench.suite.offline_cases import contestants
+from transom.bench.suite.ratios import Figures, Outcome, Results, figures_table, outcomes, ratios_table
 from transom.bench.suite.ratios import to_json as suite_json
 
 QUICK_SIZES = ("4KiB", "1MiB")
 QUICK_SECONDS, QUICK_WARMUP_S = 0.25, 0.05
 WARMUP_S = 0.3
+INLINE_SECONDS = 4.0
 PLAIN_WIDTH = 150
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=False)
@@ -96,6 +101,38 @@ def etl(
     out.print(etl_suite.latencies_table(results, [(case.name, peer) for case in todo for peer in case.peers]))
     out.print(ratios_table(found))
     _conclude(json_file, results, found, _about(begun, settings, absent, quick=quick), strict=strict)
+
+
+@app.command()
+def offline(
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; figures are medians over them.")] = 3,
+    names: Annotated[str, typer.Option("--cases", help="What to do offline.")] = ",".join(OFFLINE_CASES),
+    ray: Annotated[str, typer.Option(help="A Ray cluster's address, for the jobs on Ray.", metavar="ADDRESS")] = "",
+    inline: Annotated[bool, typer.Option(help="GETs with and without a job beside them, too.")] = True,
+    quick: Annotated[bool, typer.Option("--quick", help="A smoke run; its figures mean little.")] = False,
+    json_file: Annotated[Path, typer.Option("--json", help="Where the results go.")] = Path("out/bench-offline.json"),
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when a target is missed.")] = False,
+) -> None:
+    """Compare jobs with a bare pool of processes over files, and with boto3 in threads; on all cores."""
+    wanted = [OFFLINE_CASES[name] for name in _chosen(names, list(OFFLINE_CASES), "--cases")]
+    rounds, begun = 1 if quick else rounds, time.time()
+    results: dict[tuple[str, str], Figures] = {}
+    with (
+        work_folder() as work,
+        offline_suite.field_of(
+            work, [case.name for case in wanted], ray=ray, workers=offline_suite.workers(), say=out.print
+        ) as field,
+    ):
+        for case in wanted:
+            results |= offline_suite.measure(case, field, rounds=rounds, quick=quick, say=out.print)
+        if inline:
+            seconds = QUICK_SECONDS if quick else INLINE_SECONDS
+            results |= offline_suite.inline_latency(field, rounds=rounds, seconds=seconds, say=out.print)
+    found = outcomes(results, OFFLINE_RATIOS)
+    out.print(figures_table(wanted, contestants(wanted), results))
+    out.print(ratios_table(found))
+    settings = Settings(rounds=rounds, seconds=0, server_cores=(), client_cores=())
+    _conclude(json_file, results, found, _about(begun, settings, field.absent, quick=quick), strict=strict)
 
 
 @app.command()

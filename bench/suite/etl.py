@@ -29,7 +29,8 @@ from transom.bench.suite.etl_cases import (
 from transom.bench.suite.ratios import Figures, median
 from transom.client.admin import AdminClient, AdminError
 
-_CONFIG = '[etl]\nurl_allow = ["127.0.0.1"]\nconcurrency = 32\n'
+# in the sandbox, wherever an engine is: what is compared are transports
+_CONFIG = '[etl]\nurl_allow = ["127.0.0.1"]\nconcurrency = 32\nisolation = "sandbox"\n'
 
 
 @dataclass(slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from transom.bench.suite.cases import RATIOS, Case, Ratio
+from transom.bench.suite.cases import RATIOS, Ratio
 
 SCHEMA = "transom.suite/1"
 
@@ -65,7 +65,15 @@ def outcomes(results: Results, ratios: Sequence[Ratio] = RATIOS) -> list[Outcome
     return found
 
 
-def figures_table(cases: Sequence[Case], peers: Sequence[str], results: Results) -> Table:
+class Named(Protocol):
+    """A case, as far as a table shows it."""
+
+    @property
+    def name(self) -> str:
+        """What its row is called."""
+
+
+def figures_table(cases: Sequence[Named], peers: Sequence[str], results: Results) -> Table:
     """Median throughput, a row a case and a column a peer."""
     table = Table("case", title="median requests/s (MiB/s)", title_justify="left", box=SIMPLE_HEAD)
     for peer in peers:

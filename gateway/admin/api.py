@@ -15,16 +15,28 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from transom import __version__
-from transom.gateway.admin import etls, monitoring, views
+from transom.gateway.admin import etls, jobs, monitoring, views
 from transom.gateway.admin.context import Admin, Verb
 from transom.gateway.admin.errors import ApiError, failure
-from transom.gateway.admin.models import ErrorShown, EtlBody, EtlShown, EtlsShown, PluginShown, ViewBody, ViewShown
+from transom.gateway.admin.models import (
+    ErrorShown,
+    EtlBody,
+    EtlShown,
+    EtlsShown,
+    JobErrorsShown,
+    JobShown,
+    JobsShown,
+    PluginShown,
+    ViewBody,
+    ViewShown,
+)
 from transom.gateway.admin.spec_body import OVERRIDES, WAIT
 from transom.gateway.app import Authenticator, drained, http_request
 from transom.gateway.context import Call, Principal
 from transom.gateway.handlers.bodies import MAX_DOCUMENT, MAX_LONG_DOCUMENT, read_document
 from transom.plugins.args import schema
 from transom.s3compat.errors import S3Error
+from transom.target.jobs.order import Order
 
 _SIGNATURE = ("AWSAccessKeyId", "Signature", "Expires")
 _log = structlog.get_logger("transom.admin")
@@ -81,6 +93,20 @@ VERBS: tuple[Verb, ...] = (
     Verb("GET", "/views/{name}", "Show a view", views.view, gives=ViewShown),
     Verb("PUT", "/views/{name}", "Make or change a view", views.put_view, takes=ViewBody, gives=ViewShown),
     Verb("DELETE", "/views/{name}", "Remove a view", views.remove_view),
+    Verb("GET", "/jobs", "List jobs", jobs.jobs, gives=JobsShown),
+    Verb("POST", "/jobs", "Start a job", jobs.start_job, takes=Order, gives=JobShown, limit=jobs.MAX_ORDER),
+    Verb("GET", "/jobs/{name}", "Show a job", jobs.job, gives=JobShown),
+    Verb("POST", "/jobs/{name}/abort", "Stop a job", jobs.abort_job, gives=JobShown),
+    Verb("POST", "/jobs/{name}/retry", "Start a job again for what it failed on", jobs.retry_job, gives=JobShown),
+    Verb(
+        "GET",
+        "/jobs/{name}/errors",
+        "List all that a job failed on, page by page",
+        jobs.job_errors,
+        gives=JobErrorsShown,
+        query=("after", "limit"),
+    ),
+    Verb("DELETE", "/jobs/{name}", "Remove a job", jobs.remove_job),
     Verb("GET", "/openapi.json", "This description", description),
 )
 

@@ -18,6 +18,7 @@ from transom.gateway.handlers.bodies import MAX_DOCUMENT
 from transom.target.etl.registry import Registry
 from transom.target.etl.runtimes.services import Services
 from transom.target.etl.runtimes.url_rules import UrlRules
+from transom.target.jobs.catalog import JobCatalog
 from transom.target.store.base import Store
 
 
@@ -35,6 +36,7 @@ class Admin:
     folder: Path
     targets: Callable[[], Sequence[str]]
     monitor: Monitor
+    jobs: JobCatalog
     url_rules: UrlRules = field(default_factory=UrlRules)
     services: Services = field(default_factory=Services)
     sandbox: Callable[[], str] = str

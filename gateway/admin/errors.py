@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from transom.cluster.records import BadRecord, CatalogError, Exists, InUse, Missing
 from transom.s3compat.errors import S3Error, from_target
-from transom.target.errors import TargetError
+from transom.target.errors import JobBusy, NoSuchJob, TargetError
 from transom.target.etl.spec_load import SpecError
 
 _STATUS: dict[type[CatalogError], tuple[int, str]] = {
@@ -17,6 +17,7 @@ _STATUS: dict[type[CatalogError], tuple[int, str]] = {
     InUse: (409, "InUse"),
     BadRecord: (400, "InvalidArgument"),
 }
+_OF_JOBS: dict[type[Exception], tuple[int, str]] = {NoSuchJob: (404, "NotFound"), JobBusy: (409, "InUse")}
 
 
 class ApiError(Exception):
@@ -35,12 +36,14 @@ def failure(error: Exception) -> ApiError | None:
     if isinstance(error, ValidationError):
         detail = error.errors()[0]
         where = ".".join(str(part) for part in detail["loc"]) or "body"
-        return ApiError(400, "InvalidArgument", f"{where}: {detail['msg']}")
+        reason = detail["msg"].removeprefix("Value error, ")
+        return ApiError(400, "InvalidArgument", f"{where}: {reason}")
     if isinstance(error, SpecError):
         return ApiError(400, "InvalidArgument", str(error))
     if isinstance(error, CatalogError):
         return ApiError(*_STATUS.get(type(error), (500, "InternalError")), str(error))
     if isinstance(error, S3Error | TargetError):
         mapped = from_target(error)
-        return ApiError(mapped.status, mapped.code, mapped.message, mapped.headers)
+        status, code = _OF_JOBS.get(type(error), (mapped.status, mapped.code))
+        return ApiError(status, code, mapped.message, mapped.headers)
     return None

@@ -120,6 +120,52 @@ class ViewShown(BaseModel):
     created_ns: int
 
 
+class JobShown(BaseModel):
+    """An offline job as it is; times are epoch seconds, 0 for not yet."""
+
+    id: str
+    order: dict[str, Any] = Field(description="What was asked, without what is as by default, and without keys")
+    keys: int = Field(description="How many keys the order names")
+    owner: str
+    state: Literal["queued", "running", "done", "failed", "aborted"]
+    phase: str = Field(description="What it is doing just now")
+    message: str = Field(description="Why it failed")
+    total: int = Field(description="Objects to be decided; 0 until the source was listed")
+    written: int = Field(description="In a dry run, those that would be")
+    unchanged: int = Field(description="Up to date already; of a job that inspects, good")
+    skipped: int = Field(description="Left out by a transformer or a predicate")
+    failed: int
+    deleted: int = Field(description="By sync: gone from the source")
+    bytes_in: int
+    bytes_out: int
+    runs: int = Field(description="How often it was started: once, and again after a restart or for its errors")
+    created_s: float
+    started_s: float
+    ended_s: float
+
+
+class JobsShown(BaseModel):
+    """Jobs as they are, the newest first."""
+
+    jobs: list[JobShown]
+
+
+class JobErrorShown(BaseModel):
+    """An object that a job failed on."""
+
+    key: str
+    stage: str = Field(description="The ETL whose doing it was; empty where it was none's")
+    code: str
+    message: str
+
+
+class JobErrorsShown(BaseModel):
+    """A page of the objects that a job failed on, in the order of the source."""
+
+    errors: list[JobErrorShown]
+    next: int | None = Field(description="What to send as 'after' for the next page; null on the last")
+
+
 class PluginShown(BaseModel):
     """An installed transformer."""
 

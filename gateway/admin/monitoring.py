@@ -31,7 +31,7 @@ _ERRORS = 100
 async def etl_logs(admin: Admin, request: Request, _p: Principal, _b: bytes) -> tuple[int, Any]:
     """The end of each worker's log; with a target and an offset, what one wrote since."""
     record, target = _record(admin, request), request.query_params.get("target", "")
-    offset = _number(request, "offset", None, low=0)
+    offset = number(request, "offset", None, low=0)
     if offset is not None and not target:
         raise ApiError(400, "InvalidArgument", "offset: it is of one target's log; name it with target")
     pieces = await asyncio.to_thread(admin.monitor.logs, record.name, target, offset)
@@ -40,7 +40,7 @@ async def etl_logs(admin: Admin, request: Request, _p: Principal, _b: bytes) -> 
 
 async def etl_errors(admin: Admin, request: Request, _p: Principal, _b: bytes) -> tuple[int, Any]:
     """The newest errors, each with its object."""
-    limit = _number(request, "limit", _ERRORS, low=1, high=MAX_ERRORS)
+    limit = number(request, "limit", _ERRORS, low=1, high=MAX_ERRORS)
     return 200, {"errors": await asyncio.to_thread(admin.monitor.errors, _record(admin, request).name, limit)}
 
 
@@ -110,7 +110,8 @@ def _record(admin: Admin, request: Request) -> EtlRecord:
     return find(admin, request.path_params["name"])
 
 
-def _number(request: Request, name: str, default: Any, *, low: int, high: int | None = None) -> Any:
+def number(request: Request, name: str, default: Any, *, low: int, high: int | None = None) -> Any:
+    """A whole number in the query, `default` where it isn't given. Raises ApiError."""
     text = request.query_params.get(name)
     if text is None:
         return default

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import av
@@ -23,30 +24,37 @@ _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: 
 _CHANNELS = range(1, 65)
 _RATES = range(1000, 768_001)  # fewer samples a second would become thousands of times as many
 _EXACT = ("aiff", "au", "caf", "flac", "w64", "wav")  # formats that tell of each sample which one it is
+_IN_MEMORY = 4 * 1024 * 1024  # bytes of output
+_PIECE = 256 * 1024
 _SEEK_FROM_S = 10.0  # before, decoding from the beginning is as quick
 _NPY_TYPES = {"pcm_f32le": "<f4", "pcm_s32le": "<i4", "pcm_s16le": "<i2", "pcm_u8": "|u1"}
 
 
-def converted(path: Path, wanted: Sound, context: Context) -> Path:
-    """Return the path of a file with the sound that is wanted, beside the input."""
-    output = path.parent / f"output.{wanted.format}"
+def converted(path: Path, wanted: Sound, context: Context) -> Iterator[bytes]:
+    """Yield the sound that is wanted, once all of it is made: in memory while it is small, else beside the input."""
+    with SpooledTemporaryFile(_IN_MEMORY, dir=str(path.parent)) as file:
+        _convert(path, file, wanted, context)
+        file.seek(0)
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def _convert(path: Path, file: SpooledTemporaryFile[bytes], wanted: Sound, context: Context) -> None:
     with av_input.opened(path) as source:
         stream = av_input.first_stream(source, "audio")
         _check(stream.codec_context)
-        with output.open("wb") as file:
-            if wanted.format == "npy":
-                file.write(bytes(npy.HEADER_SIZE))
-            with av.open(file, "w", format=_muxer(wanted), options=_muxer_options(wanted)) as container:
-                encoder = _Encoder(container, stream, wanted)
-                clock = Clock(context)
-                for frame in _clipped(source, stream, wanted):
-                    clock.check()
-                    encoder.write(frame)
-                encoder.finish()
-            if wanted.format == "npy":
-                file.seek(0)
-                file.write(npy.header(_NPY_TYPES[wanted.codec], (encoder.samples(), encoder.channels)))
-    return output
+        if wanted.format == "npy":
+            file.write(bytes(npy.HEADER_SIZE))
+        with av.open(file, "w", format=_muxer(wanted), options=_muxer_options(wanted)) as container:
+            encoder = _Encoder(container, stream, wanted)
+            clock = Clock(context)
+            for frame in _clipped(source, stream, wanted):
+                clock.check()
+                encoder.write(frame)
+            encoder.finish()
+        if wanted.format == "npy":
+            file.seek(0)
+            file.write(npy.header(_NPY_TYPES[wanted.codec], (encoder.samples(), encoder.channels)))
 
 
 def _check(there: Any) -> None:

@@ -147,8 +147,8 @@ class Ffmpeg(Transformer):
             return args.audio_format()
         return "npy" if args.frame_format() == "npy" else "tar"
 
-    def transform_file(self, path: Path, context: Context) -> Path | Iterator[bytes]:
-        """Write the sound to a file beside the input, or yield frames. Raises Reject for what isn't audio or video."""
+    def transform_file(self, path: Path, context: Context) -> Iterator[bytes]:
+        """Yield the sound, or frames. Raises Reject for what isn't audio or video."""
         args: FfmpegArgs = context.args
         if args.frames is not None:
             from transom.plugins.builtin.av_frames import framed

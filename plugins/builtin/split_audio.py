@@ -5,6 +5,7 @@ What it declares is here; the work is in `av_audio`, which is imported by the fi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -53,8 +54,8 @@ class SplitAudio(Transformer):
         extension: str = context.args.format
         return extension
 
-    def transform_file(self, path: Path, context: Context) -> Path:
-        """Write the piece to a file beside the input. Raises Reject for what isn't audio, or has no such piece."""
+    def transform_file(self, path: Path, context: Context) -> Iterator[bytes]:
+        """Yield the piece. Raises Reject for what isn't audio, or has no such piece."""
         from transom.plugins.builtin.av_audio import converted
 
         args: SplitAudioArgs = context.args

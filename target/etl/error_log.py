@@ -9,7 +9,7 @@ import fcntl
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS errors (
     code TEXT NOT NULL, message TEXT NOT NULL, pipeline TEXT NOT NULL, job TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS errors_etl ON errors (etl, id);
-CREATE INDEX IF NOT EXISTS errors_job ON errors (job, id) WHERE job <> '';
+DROP INDEX IF EXISTS errors_job;
 """
 _COLUMNS = "etl, at_s, bucket, key, code, message, pipeline, job"
 
@@ -44,7 +44,7 @@ class ErrorEntry:
 class ErrorLog:
     """The errors of a data folder's ETLs; callable from any thread. The newest `keep` of each ETL stay.
 
-    A job's errors are never dropped by the bound: whoever retries them needs all.
+    That goes for a job's too: all of them are in its worklist.
     """
 
     def __init__(self, path: Path, *, keep: int = KEEP) -> None:
@@ -61,43 +61,40 @@ class ErrorLog:
 
     def add(self, entry: ErrorEntry) -> None:
         """Keep an error, and forget the ETL's oldest beyond the bound. Blocking."""
-        values = (entry.etl, entry.at_s or time.time(), entry.bucket, entry.key, entry.code, entry.message)
+        self.add_many([entry])
+
+    def add_many(self, entries: Sequence[ErrorEntry]) -> None:
+        """Keep errors in one transaction, the oldest first, and forget each ETL's oldest beyond the bound. Blocking."""
+        now_s = time.time()
         with self._transaction() as db:
-            db.execute(
+            db.executemany(
                 f"INSERT INTO errors ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                (*values, entry.pipeline, entry.job),
+                ((e.etl, e.at_s or now_s, e.bucket, e.key, e.code, e.message, e.pipeline, e.job) for e in entries),
             )
-            db.execute(
-                "DELETE FROM errors WHERE job = '' AND etl = ?1 AND id <="
-                " (SELECT id FROM errors WHERE job = '' AND etl = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-                (entry.etl, self._keep),
+            db.executemany(
+                "DELETE FROM errors WHERE etl = ?1 AND id <="
+                " (SELECT id FROM errors WHERE etl = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                ((etl, self._keep) for etl in {entry.etl for entry in entries}),
             )
 
     def of_etl(self, etl: str, limit: int = 100) -> list[ErrorEntry]:
         """The ETL's newest errors, the newest first. Blocking."""
-        return self._select("etl = ?", etl, limit)
-
-    def of_job(self, job: str, limit: int = -1) -> list[ErrorEntry]:
-        """A job's errors, the newest first; all of them unless there is a limit. Blocking."""
-        return self._select("job = ?", job, limit)
+        with self._lock:
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM errors WHERE etl = ? ORDER BY id DESC LIMIT ?",  # noqa: S608
+                (etl, limit),
+            ).fetchall()
+        return [ErrorEntry(*row) for row in rows]
 
     def forget(self, etl: str) -> None:
         """Drop what is known of a removed ETL. Blocking."""
         with self._transaction() as db:
-            db.execute("DELETE FROM errors WHERE job = '' AND etl = ?", (etl,))
+            db.execute("DELETE FROM errors WHERE etl = ?", (etl,))
 
     def close(self) -> None:
         """Close the file; the log can't be used afterwards."""
         with self._lock:
             self._db.close()
-
-    def _select(self, where: str, value: str, limit: int) -> list[ErrorEntry]:
-        with self._lock:
-            rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM errors WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608
-                (value, limit),
-            ).fetchall()
-        return [ErrorEntry(*row) for row in rows]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

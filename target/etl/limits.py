@@ -111,7 +111,7 @@ class Gate:
         self._lost[etl] += by
 
     async def _place(self, etl: str, concurrency: int, deadline: float) -> int:
-        base = _offset(etl)
+        base = offset_of(etl)
         offset = self._try_places(base, concurrency)
         if offset is not None:
             return offset
@@ -150,11 +150,12 @@ class Gate:
 
 def waiting(locks: ByteLocks, etl: str, queue: int) -> int:
     """How many runs of an ETL wait for a place, in all processes; `locks` must hold none itself."""
-    tickets = range(_offset(etl) + _TICKETS, _offset(etl) + _TICKETS + queue)
+    tickets = range(offset_of(etl) + _TICKETS, offset_of(etl) + _TICKETS + queue)
     return sum(locks.held_elsewhere(ticket) for ticket in tickets)
 
 
 @lru_cache(maxsize=4096)
-def _offset(etl: str) -> int:
+def offset_of(etl: str) -> int:
+    """Where the locks of an ETL's places begin."""
     digest = hashlib.blake2b(etl.encode(), digest_size=4).digest()
     return int.from_bytes(digest) << 24

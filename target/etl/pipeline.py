@@ -129,6 +129,16 @@ class Pipelines:
         run = self._run if plan.in_process else self._run_again
         return run(plan, reader, watch, scratch)
 
+    def begin(
+        self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path
+    ) -> tuple[str, Generator[bytes, None, None]]:
+        """The output's Content-Type with what `produce` yields, for less than asking for each."""
+        if not plan.in_process:
+            return self.describe(plan, reader.info)[0], self._run_again(plan, reader, watch, scratch)
+        stages = self.bind(plan, reader.info, watch.deadline, scratch)
+        content_type = stages[-1].transformer.content_type(stages[-1].context)
+        return content_type, self._run(plan, reader, watch, scratch, stages)
+
     def _run_again(self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path) -> Generator[bytes, None, None]:
         """Run it; where a worker is lost with none of the output handed on, again from the source, a few times."""
         for pause_s in (*_PAUSES_S, None):
@@ -146,9 +156,11 @@ class Pipelines:
             else:
                 return
 
-    def _run(self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path) -> Generator[bytes, None, None]:
+    def _run(
+        self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path, stages: list[Bound] | None = None
+    ) -> Generator[bytes, None, None]:
         chunks: Generator[bytes, None, None] = _read(reader)
-        stages = self.bind(plan, reader.info, watch.deadline, scratch)
+        stages = stages or self.bind(plan, reader.info, watch.deadline, scratch)
         path = reader.path if shape_of(stages[0].transformer) is Shape.FILE else None
         source: ObjectReader | None = reader
         for bound in stages:
@@ -159,7 +171,7 @@ class Pipelines:
             for piece in chunks:
                 total += len(piece)
                 if total > self.limits.max_output:
-                    raise EtlOutputTooLarge(f"ETL '{plan.name}' made more than {self.limits.max_output} bytes")
+                    raise too_large(plan, self.limits)
                 watch.check()
                 if piece:
                     yield piece
@@ -217,7 +229,9 @@ class _Stage:
                 raise taken.error from None
             if isinstance(error, TimeoutError):
                 watch.check()  # a transformer that keeps to its deadline may see it pass first
-            raise _explain(self.bound, error) from error
+            raise explain(self.bound, error) from error
+        if taken.error is not None:  # a library may have swallowed it, and taken the input for ended
+            raise taken.error
         self.pipelines.metrics.ran(etl, bytes_in=taken.size, bytes_out=made, seconds=time.perf_counter() - started)
 
     def _watched(self, chunks: Iterator[bytes], taken: _Taken) -> Generator[bytes, None, None]:
@@ -269,6 +283,11 @@ class _Stage:
         return pieces if job.spec.max_output is None else _bounded(stage.etl, pieces, job.spec.max_output)
 
 
+def too_large(plan: Plan, limits: Limits) -> EtlOutputTooLarge:
+    """The error of a pipeline whose output has more bytes than any may."""
+    return EtlOutputTooLarge(f"ETL '{plan.name}' made more than {limits.max_output} bytes")
+
+
 @lru_cache(maxsize=1024)
 def parsed(transformer: Transformer, given: str) -> BaseModel:
     """The arguments of a stage, from the JSON they travel as."""
@@ -307,7 +326,8 @@ def _pause(pause_s: float, watch: Watch) -> None:
         time.sleep(_LOOK_S)
 
 
-def _explain(bound: Bound, error: Exception) -> TargetError:
+def explain(bound: Bound, error: Exception) -> TargetError:
+    """The target's error for what a transformer raised, naming its ETL."""
     etl = bound.stage.etl
     reason = f": {error}" if str(error) else ""
     if isinstance(error, Skip):

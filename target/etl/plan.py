@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _text
 
 from transom.cluster.records import RuntimeName
 from transom.target.store.base import ObjectInfo
@@ -132,5 +133,12 @@ def identify(plan: Plan, source: ObjectInfo, version_id: str = "") -> Identity:
 
 
 @lru_cache(maxsize=4096)
-def _base(*named: object) -> str:
-    return hashlib.md5(json.dumps(named, separators=(",", ":")).encode(), usedforsecurity=False).hexdigest()
+def _base(bucket: str, key: str, version_id: str, etag: str, told: object, stages: object) -> str:
+    named = ",".join((_text(bucket), _text(key), _text(version_id), _text(etag), _json(told), _json(stages)))
+    return hashlib.md5(f"[{named}]".encode(), usedforsecurity=False).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _json(value: object) -> str:
+    """The JSON of what many objects have in common."""
+    return json.dumps(value, separators=(",", ":"))

@@ -47,10 +47,16 @@ class RunThreads:
         if self._closed:
             raise RuntimeError("the server stops")
         run = _Run(self, work, watch, slot, etls, told, asyncio.get_running_loop())
+        if self._busy >= self._threads and self._threads < _THREADS:
+            thread = threading.Thread(target=_serve, args=(self._queue,), name=f"etl-{self._threads + 1}", daemon=True)
+            try:
+                thread.start()
+                self._threads += 1
+            except RuntimeError:  # the machine has no more; those that are there will do
+                if not self._threads:
+                    slot.release()
+                    raise
         self._busy += 1
-        if self._busy > self._threads and self._threads < _THREADS:
-            self._threads += 1
-            threading.Thread(target=_serve, args=(self._queue,), name=f"etl-{self._threads}", daemon=True).start()
         run.look_later()
         self._queue.put(run)
 

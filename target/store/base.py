@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from transom.target.errors import ReadOnlyStore, TargetError
+
 MIN_PART_SIZE = 5 * 1024 * 1024
 
 
@@ -82,6 +84,15 @@ class WriteCondition:
 
     if_none_match_any: bool = False
     if_match: str | None = None  # an ETag, or "*" for any existing object
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An object to be stored whose bytes are at hand."""
+
+    key: str
+    data: bytes
+    attributes: Attributes = field(default_factory=Attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +220,23 @@ class Store(ABC):
         An exception out of `body` or `intake` leaves nothing behind and what was there untouched.
         """
 
+    async def put_many(self, bucket: str, objects: Sequence[Whole]) -> Sequence[ObjectInfo | Exception]:
+        """Store small objects together, each as `put` does: whole or not at all, durable when this returns.
+
+        Gives for each, in order, what `put` would return or raise; of two with one key the later stays. Raises
+        NoSuchBucket, ReadOnlyStore. A store that can make many durable at the price of one overrides it.
+        """
+        await self.bucket(bucket)
+        stored: list[ObjectInfo | Exception] = []
+        for each in objects:
+            try:
+                stored.append(await self.put(bucket, each.key, _body(each.data), each.attributes))
+            except ReadOnlyStore:
+                raise
+            except (TargetError, OSError) as error:
+                stored.append(error)
+        return stored
+
     @abstractmethod
     async def update(
         self, bucket: str, key: str, *, tags: Mapping[str, str] | None = None, acl: str | None = None
@@ -295,3 +323,7 @@ class Store(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Finish what is under way and let go of files and threads."""
+
+
+async def _body(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -23,6 +23,7 @@ from transom.target.store.base import (
     Listing,
     ObjectInfo,
     Store,
+    Whole,
     WriteCondition,
 )
 
@@ -506,6 +507,44 @@ class StoreConformance(ReadConformance):
         assert keys(await filled.list_objects(BUCKET)) == names
         for name in names:
             assert await read_all(filled, name) == name.encode() * 100
+
+    # --- many at once ---------------------------------------------------------------------------
+
+    async def test_many_put_together_are_as_if_put_alone(self, filled: Store) -> None:
+        """Each has its own bytes, ETag and attributes, and comes back in its place."""
+        wholes = [Whole(key, data, FULL if data else PLAIN) for key, data in CONTENTS.items()]
+        stored = await filled.put_many(BUCKET, wholes)
+        for whole, info in zip(wholes, stored, strict=True):
+            assert isinstance(info, ObjectInfo)
+            assert (info.key, info.size, info.etag) == (whole.key, len(whole.data), md5(whole.data))
+            assert info == await filled.head(BUCKET, whole.key)
+            assert info.attributes == whole.attributes
+            assert await read_all(filled, whole.key) == whole.data
+        listed, _ = await walk(filled)
+        assert listed == sorted(CONTENTS, key=str.encode)
+
+    async def test_many_put_together_replace_what_was_there(self, filled: Store) -> None:
+        """Also objects made of parts; of two with one key the later stays."""
+        upload = await filled.create_upload(BUCKET, "parts", FULL)
+        part = await filled.put_part(BUCKET, "parts", upload.upload_id, 1, body_of(b"old"))
+        await filled.complete_upload(BUCKET, "parts", upload.upload_id, [(1, part.etag)])
+        await put(filled, "whole", b"old", FULL)
+        reader = await filled.open(BUCKET, "whole")
+        try:
+            wholes = [Whole("parts", b"1", PLAIN), Whole("whole", b"2", PLAIN), Whole("parts", b"3", PLAIN)]
+            assert all(isinstance(info, ObjectInfo) for info in await filled.put_many(BUCKET, wholes))
+            assert reader.read_at(0, 10) == b"old"
+        finally:
+            reader.close()
+        assert (await read_all(filled, "parts"), await read_all(filled, "whole")) == (b"3", b"2")
+        replaced = await filled.head(BUCKET, "parts")
+        assert (replaced.attributes, replaced.etag, list(replaced.parts)) == (PLAIN, md5(b"3"), [])
+
+    async def test_many_in_no_bucket_and_none_at_all(self, filled: Store) -> None:
+        """A bucket that isn't there refuses all of them."""
+        assert list(await filled.put_many(BUCKET, [])) == []
+        with pytest.raises(errors.NoSuchBucket):
+            await filled.put_many("other", [Whole("k", b"data", PLAIN)])
 
     # --- multipart ----------------------------------------------------------------------------
 

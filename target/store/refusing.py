@@ -20,6 +20,7 @@ from transom.target.store.base import (
     Store,
     Upload,
     UploadListing,
+    Whole,
     WriteCondition,
 )
 
@@ -57,6 +58,10 @@ class RefusingStore(Store):
         intake: Intake | None = None,
         condition: WriteCondition | None = None,
     ) -> ObjectInfo:
+        """Raises ReadOnlyStore."""
+        self._refuse(bucket)
+
+    async def put_many(self, bucket: str, objects: Sequence[Whole]) -> Sequence[ObjectInfo | Exception]:
         """Raises ReadOnlyStore."""
         self._refuse(bucket)
 

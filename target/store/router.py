@@ -19,6 +19,7 @@ from transom.target.store.base import (
     Store,
     Upload,
     UploadListing,
+    Whole,
     WriteCondition,
 )
 
@@ -83,6 +84,10 @@ class StoreRouter(Store):
     ) -> ObjectInfo:
         """As the bucket's store does; raises ReadOnlyStore for a folder."""
         return await self._of(bucket).put(bucket, key, body, attributes, intake=intake, condition=condition)
+
+    async def put_many(self, bucket: str, objects: Sequence[Whole]) -> Sequence[ObjectInfo | Exception]:
+        """As the bucket's store does; raises ReadOnlyStore for a folder."""
+        return await self._of(bucket).put_many(bucket, objects)
 
     async def update(
         self, bucket: str, key: str, *, tags: Mapping[str, str] | None = None, acl: str | None = None

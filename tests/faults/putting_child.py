@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
 
-from transom.target.store.base import Attributes
+from transom.target.store.base import Attributes, ObjectInfo, Whole
 from transom.target.store.local import LocalStore
 
 CONCURRENCY = 200
+TOGETHER = 4
 SIZES = (0, 10, 4_096, 70_000, 300_000, 1_500_000)
 
 
@@ -47,12 +48,23 @@ async def put_in_parts(store: LocalStore, key: str) -> None:
     await store.complete_upload("b", key, upload.upload_id, named)
 
 
+async def put_together(store: LocalStore, name: str, number: int) -> None:
+    keys = [f"{name}/{number}-{each}" for each in range(TOGETHER)]
+    for key in keys:
+        say("began", key)
+    for info in await store.put_many("b", [Whole(key, body_for(key), Attributes()) for key in keys]):
+        assert isinstance(info, ObjectInfo), info
+        say("stored", info.key)
+
+
 async def put_for_ever(store: LocalStore, name: str, numbers: count[int]) -> None:
     for number in numbers:
         key = f"{name}/{number}"
         say("began", key)
         await (put_in_parts if number % 5 == 0 else put_whole)(store, key)
         say("stored", key)
+        if number % 3 == 0:
+            await put_together(store, name, number)
         if number % 7 == 0:
             say("deleting", key)
             await store.delete("b", key)

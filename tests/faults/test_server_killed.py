@@ -250,8 +250,8 @@ def test_a_supervisor_that_dies_takes_every_process_and_worker_with_it(
     wire.put(f"/{BUCKET}")
     wire.put(f"/{BUCKET}/large", NOISE[:200_000])
     assert wire.get(at(BUCKET, "large", etl="busy", etl_args="0.01")).status == 200
-    found = [*server.children(), *eventually(lambda: workers(server))]
-    assert len(found) == 4
+    found = [server.desk(), *server.children(), *eventually(lambda: workers(server))]
+    assert len(found) == 5
     started = time.monotonic()
     server.kill()
     eventually(lambda: all(gone(pid) for pid in found), within_s=5)

@@ -51,7 +51,7 @@ def terminate(server: RunningServer) -> None:
 
 def test_sigterm_lets_a_transform_and_a_download_under_way_end(server: RunningServer) -> None:
     wire = Wire(server)
-    processes = [*server.children(), *workers(server)]
+    processes = [server.desk(), *server.children(), *workers(server)]
     with (
         wire.open("GET", "/stops/small?etl=slow_start&etl_args=2") as transform,
         wire.open("GET", "/stops/large") as download,
@@ -98,7 +98,7 @@ def test_sigterm_waits_no_longer_than_it_may(server: RunningServer) -> None:
         silent.sendall(b"GET / HTTP/1.1\r\n")
         download.head().read(MIB)
         eventually(lambda: runs_under_way(server))
-        processes = server.children()
+        processes = server.everything()
         terminate(server)
         status, took_s = timed(lambda: exit_status(server))
         assert status == 0, "".join(server.log)
@@ -123,8 +123,8 @@ def test_sigterm_while_idle_is_quick_and_ends_the_workers(start_server: Callable
     wire.put("/stops")
     wire.put("/stops/large", DATA[:200_000])
     assert wire.get("/stops/large?etl=busy&etl_args=0.01").status == 200
-    processes = [*server.children(), *workers(server)]
-    assert len(processes) == 3
+    processes = [server.desk(), *server.children(), *workers(server)]
+    assert len(processes) == 4
     with socket.create_connection(("127.0.0.1", server.port)) as kept:  # a client that keeps its connection
         kept.sendall(b"GET /-/health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"200" in kept.recv(1024)
@@ -177,7 +177,7 @@ def test_a_data_folder_in_use_is_refused_and_the_first_server_not_disturbed(
 def test_a_start_right_after_kill_9_waits_for_the_old_processes(start_server: Callable[..., RunningServer]) -> None:
     server = start_server("--processes", "2")
     Wire(server).put("/again")
-    old = [*server.children(), *(each for pid in server.children() for each in children(pid))]
+    old = [server.desk(), *server.children(), *(each for pid in server.children() for each in children(pid))]
     assert server.process is not None
     server.process.kill()
     server.process.wait()

@@ -81,5 +81,5 @@ def test_the_transformers_of_the_tests_install_too(tmp_path: Path) -> None:
     assert names == {
         "fail", "fail_late", "sleep", "crash", "random", "grow", "empty", "skip", "reject", "slow_start", "busy",
         "double", "loop_forever", "count", "tap", "tell", "needs", "probe",
-        "whereabouts",
+        "whereabouts", "swallow",
     }  # fmt: skip

@@ -94,11 +94,13 @@ class KeptProgram:
         """What to say of a program that hung up, or talks no frames."""
         with contextlib.suppress(TimeoutError):
             self._confined.wait(_END_S if isinstance(error, EOFError) else 0.0)
-        ending = self._confined.ended(self._words.last)
-        if ending is None:
+        if self.alive:
             said = str(error) or "it closed its standard output"
             return EtlCrashed(f"ETL '{self._etl}' crashed: {said}", etl=self._etl)
+        self._words.close()  # its last words may still be on their way
         words = self._words.last
+        ending = self._confined.ended(words)
+        assert ending is not None
         ended = failure(self._etl, ending, words, self._confined.program)
         if isinstance(ended, EtlCrashed):
             return ended

@@ -55,8 +55,9 @@ class Containers:
         plan = plan_of(order, spec, self.runtime)
         image = engine.image(plan.image, pull=self._pull, deadline=deadline)
         enters = can_enter_namespaces()
+        words = engine.words(self.runtime)  # asked first: what it may raise must leave no container behind
         started = engine.start(plan, image, log_of(order, told=not (enters or spec.network)))
-        return ContainerWorker(started, order, enters=enters, confinement=engine.words(self.runtime))
+        return ContainerWorker(started, order, enters=enters, confinement=words)
 
     def own_network(self, spec: Spec) -> bool:  # noqa: ARG002 - without a network there is still a namespace
         """Every container has a network namespace of its own."""

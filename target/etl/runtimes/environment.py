@@ -91,8 +91,11 @@ class Environments:
             self._pip.install(folder, requirements)
         except OSError as error:
             raise EtlUnavailable(f"its requirements could not be installed: {error}") from error
-        (folder / ".ready").write_text("\n".join(requirements))
-        (folder / ".ready").rename(folder / READY)
+        ready = folder / ".ready"
+        ready.unlink(missing_ok=True)  # what a package's build may have put there, a link perhaps
+        with ready.open("x") as written:
+            written.write("\n".join(requirements))
+        ready.rename(folder / READY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,10 @@ def code_launch(
 ) -> Program:
     """How to run uploaded code: our SDK's server with the code's file, which is written to the worker's folder."""
     file = place.folder / "transformer.py"
-    file.write_text(spec.runtime.code or "")
-    file.chmod(0o644)
+    file.unlink(missing_ok=True)
+    with file.open("x", encoding="utf-8") as written:  # the worker before may have put a link in its place
+        written.write(spec.runtime.code or "")
+        os.fchmod(written.fileno(), 0o644)
     path = os.pathsep.join(filter(None, (str(sdk), env.get("PYTHONPATH"))))
     entry = ("--class", spec.runtime.entry) if spec.runtime.entry else ()
     return Program(

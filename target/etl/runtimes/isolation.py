@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from transom.target.etl.runtimes.base import StartError
+from transom.target.etl.runtimes.engine_socket import NoEngineError
 
 Isolation = Literal["auto", "container", "sandbox"]
 
@@ -61,10 +62,20 @@ class Isolating:
             if problem is None:
                 self._sandboxed.pop(network, None)
                 return True
-            if network not in self._sandboxed:
-                _log.info("programs run in the sandbox: %s", problem)
-            self._sandboxed[network] = self._clock()
+            self._sandbox(problem, network=network)
         return False
+
+    def failed(self, problem: Exception, *, network: bool) -> None:
+        """Note that the engine, whose trial was passed, couldn't start a program: the next is no container."""
+        with self._lock:
+            self._sandbox(problem, network=network)
+
+    def _sandbox(self, problem: Exception, *, network: bool) -> None:
+        if network not in self._sandboxed:
+            # who has an engine expects it to be used
+            level = logging.INFO if isinstance(problem, NoEngineError) else logging.WARNING
+            _log.log(level, "programs run in the sandbox: %s", problem)
+        self._sandboxed[network] = self._clock()
 
     def _must(self, *, network: bool) -> None:
         problem = self._problem(network=network)

@@ -63,11 +63,13 @@ class Pip:
         user = self._sandbox.user
         if user is not None:
             _hand_over(environment, user)
-        with log.open("wb") as written:
-            confined = self._sandbox.start(program, stdout=written, stderr=subprocess.STDOUT)
-        with contextlib.closing(confined):
+        with (
+            log.open("w+b") as written,
+            contextlib.closing(self._sandbox.start(program, stdout=written, stderr=subprocess.STDOUT)) as confined,
+        ):
             self._attend(confined, environment)
-            said = log.read_text(errors="replace")
+            written.seek(0)  # not by its name: a package's build may have put a link there
+            said = written.read().decode(errors="replace")
             ending = confined.wait(words=said[-_LAST_CHARS:])
         if not ending.good:
             raise EtlUnavailable(f"its requirements could not be installed: pip ended with {ending}: {_last(said)}")

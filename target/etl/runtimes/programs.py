@@ -47,8 +47,9 @@ class Programs:
             raise StartError(error.message, final=True) from error
         try:
             return self._contained.start(order, program, public=bool(spec.redirect))
-        except EngineError:
-            self._contained.forget()  # which may mean the sandbox, the next time
+        except EngineError as error:
+            self._contained.forget()
+            self._isolating.failed(error, network=spec.network)  # with "auto" the next one is in the sandbox
             raise
 
     def own_network(self, spec: Spec) -> bool:

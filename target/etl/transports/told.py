@@ -10,6 +10,7 @@ from transom.target.etl.transports.base import Call
 from transom.target.etl.watch import Watch
 
 METADATA = "Transom-Meta-"
+MAX_FIELDS = 64  # Python's own server, which AIStore's threaded worker is, takes up to 100 headers
 MAX_METADATA = 8 * 1024  # S3 allows 2 KiB, of which percent-encoding makes three times as much
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -32,4 +33,4 @@ def _metadata(call: Call) -> list[str]:
     """The object's own metadata; none of it where there is more than any server must take."""
     named = {name: value for name, value in call.metadata.items() if _TOKEN.fullmatch(name)}
     told = [f"{METADATA}{name}: {quote(value, errors='replace')}" for name, value in named.items()]
-    return told if sum(map(len, told)) <= MAX_METADATA else []
+    return told if len(told) <= MAX_FIELDS and sum(map(len, told)) <= MAX_METADATA else []

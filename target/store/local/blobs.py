@@ -21,6 +21,7 @@ from transom.target.errors import StoreFull
 from transom.target.store.base import Intake
 
 _ID = struct.Struct(">IQI")
+_PLACE_SIZE = 4096  # blobs that a process writes together into one folder before it takes another
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -62,12 +63,21 @@ class BlobFolder:
     def __init__(self, root: Path, epoch: int) -> None:
         self.root = root
         self.epoch = epoch
+        self._place, self._room = 0, 0
         self._tmp = str(root / "tmp")
         self._blobs = str(root / "blobs")
 
-    def new_id(self) -> bytes:
-        """An id that was never used."""
-        return _ID.pack(self.epoch, time.time_ns(), secrets.randbits(32))
+    def new_id(self, place: int | None = None) -> bytes:
+        """An id that was never used; of a blob in that folder of the epoch, if one is named."""
+        chance = secrets.randbits(32) if place is None else secrets.randbits(24) << 8 | place
+        return _ID.pack(self.epoch, time.time_ns(), chance)
+
+    def place(self, count: int) -> int:
+        """One of the epoch's folders for so many new blobs: for a while the same, since a new one costs a sync."""
+        if self._room < count:
+            self._place, self._room = secrets.randbits(8), _PLACE_SIZE
+        self._room -= count
+        return self._place
 
     def _folder(self, blob_id: bytes) -> str:
         return f"{self._blobs}/{blob_id[:4].hex()}/{blob_id[-1]:02x}"
@@ -85,6 +95,16 @@ class BlobFolder:
     def create_temp(self, blob_id: bytes) -> int:
         """A descriptor for writing a new blob; the file is read-only to all who open it later."""
         return os.open(f"{self._tmp}/{blob_id.hex()}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+
+    def open_place(self, place: int) -> int:
+        """A descriptor of one of the epoch's folders, which is made if it isn't there yet, durably."""
+        path = f"{self._blobs}/{self.epoch:08x}/{place:02x}"
+        try:
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:  # its first blob is to come
+            Path(path).mkdir(exist_ok=True)
+            sync_folder(f"{self._blobs}/{self.epoch:08x}")
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def publish(self, blob_id: bytes) -> None:
         """Move a written and synced blob to its place, durably."""
@@ -131,7 +151,7 @@ class BlobWriter:
         try:
             self._append(data)
         except OSError as error:
-            raise _refusal(error) from error
+            raise refusal(error) from error
 
     def _append(self, data: bytes) -> None:
         if self._fd < 0:
@@ -151,7 +171,7 @@ class BlobWriter:
             self._close()
             self._folder.publish(self._id)
         except OSError as error:
-            raise _refusal(error) from error
+            raise refusal(error) from error
         return Blob(self._id, self._size, md5_hex, checksums)
 
     def _close(self) -> None:
@@ -165,5 +185,6 @@ class BlobWriter:
         self._folder.discard([self._id])
 
 
-def _refusal(error: OSError) -> Exception:
+def refusal(error: OSError) -> Exception:
+    """What a caller is told of an error of the disk."""
     return StoreFull("The disk is full.") if error.errno in _FULL else error

@@ -5,12 +5,12 @@ They know nothing of files: a change names the blobs that nothing uses any more,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from transom.target.errors import BucketExists, BucketNotEmpty, NoSuchBucket, NoSuchKey
-from transom.target.store.base import Attributes, Bucket, ObjectInfo, WriteCondition
+from transom.target.store.base import Attributes, Bucket, ObjectInfo, Whole, WriteCondition
 from transom.target.store.local import rows
 from transom.target.store.local.blobs import Blob
 from transom.target.store.local.writer import Transaction
@@ -18,6 +18,11 @@ from transom.target.store.rules import check_condition, updated
 
 EAGER_PIECES = 64  # a reader opens the files of this many pieces at once; of more, as it comes to them
 GRACE_NS = 3600 * 10**9
+_PUT_WHOLE = (
+    " INTO objects (bucket, key, size, etag, modified_ns, attributes, checksums, checksum_type, blob)"
+    " VALUES (?, ?, ?, ?, ?, ?, '', '', ?)"
+)
+_PUT_NEW, _PUT_OVER = "INSERT OR IGNORE" + _PUT_WHOLE, "INSERT OR REPLACE" + _PUT_WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,31 @@ class PutObject:
         row = place(transaction, bucket_id(transaction, self.bucket), key, new, self.condition)
         adopt(transaction, blob.id)
         return rows.to_info(self.bucket, self.key, row)
+
+
+@dataclass(frozen=True, slots=True)
+class PutObjects:
+    """Make objects, each of one blob. Raises NoSuchBucket."""
+
+    bucket: str
+    objects: Sequence[tuple[Whole, Blob]]
+
+    def __call__(self, transaction: Transaction) -> list[ObjectInfo]:
+        """Apply it."""
+        bucket = bucket_id(transaction, self.bucket)
+        now_ns, execute = transaction.now_ns, transaction.db.execute
+        ids = [(blob.id,) for _, blob in self.objects]
+        transaction.db.executemany("INSERT INTO blobs (id, due_ns) VALUES (?, NULL)", ids)
+        made: list[ObjectInfo] = []
+        for whole, blob in self.objects:
+            key = rows.encode_key(whole.key)
+            row = (bucket, key, blob.size, blob.md5_hex, now_ns, rows.encode_attributes(whole.attributes), blob.id)
+            if not execute(_PUT_NEW, row).rowcount:
+                old = execute("SELECT blob, pieces FROM objects WHERE bucket = ? AND key = ?", row[:2]).fetchone()
+                execute(_PUT_OVER, row)
+                _retire_object(transaction, *old)
+            made.append(ObjectInfo(self.bucket, whole.key, blob.size, blob.md5_hex, now_ns, whole.attributes))
+        return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from transom.target.store.files import NEXT_CHUNK, FileReader, OpenFile, whole
 from transom.target.store.local.blobs import BlobFolder
 
 KEEP_OPEN = 4
+_IN_A_ROW = 64 * 1024  # whoever reads less at a time looks here and there
 
 
 class LocalReader(FileReader):
@@ -106,7 +107,7 @@ class LocalReader(FileReader):
     def _read_ahead(self, offset: int, length: int) -> bytes:
         file, within, length = self._locate(offset, length)
         data = whole(file.read(length, within), length, "The object")
-        if offset + length < self.info.size:
+        if length >= _IN_A_ROW and offset + length < self.info.size:
             file.will_need(2 * NEXT_CHUNK, within + length)
         return data
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -48,6 +49,16 @@ class FailLate(Transformer):
             yield b"x" * size
             left -= size
         raise RuntimeError(context.args.message)
+
+
+class Swallow(Transformer):
+    """Passes the object on; takes an input that breaks for one that has ended, as some libraries do."""
+
+    name = "swallow"
+
+    def transform_stream(self, chunks: Iterable[bytes], context: Context) -> Iterator[bytes]:
+        with suppress(Exception):
+            yield from chunks
 
 
 class CrashArgs(BaseModel):

@@ -65,6 +65,12 @@ class StandIn(ThreadingHTTPServer):
         self.failing = ""  # why ETLs of specs fail to start
         self.log = {"local": "one\ntwo\n"}  # what each target's workers printed
         self.raw_answer: bytes | None = None  # sent instead of any answer
+        self.orders: list[dict[str, Any]] = []  # jobs that were asked for
+        self.told: list[str] = []  # what was done to jobs: "abort 1"
+        self.job: dict[str, Any] = {}  # the one job there is, as it is at first
+        self.states: list[dict[str, Any]] = [{"state": "done"}]  # what changes with each look at it; the last stays
+        self.job_errors: list[dict[str, Any]] = []
+        self.failing_looks: list[int] = []  # statuses that the next looks at the job get
 
     @property
     def endpoint(self) -> str:
@@ -137,6 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _rest(self, parts: list[str], query: dict[str, str]) -> tuple[int, object]:
         kind, names = parts[0], [unquote(part) for part in parts[1:]]
+        if kind == "jobs":
+            return self._job(names, query)
         if kind == "plugins":
             return 200, PLUGINS
         if kind == "openapi.json":
@@ -162,6 +170,33 @@ class _Handler(BaseHTTPRequestHandler):
         elif names[1:]:
             return 200, self._monitored(names[1], query)
         return 200, records[name]
+
+    def _job(self, names: list[str], query: dict[str, str]) -> tuple[int, object]:
+        server = self.server
+        if self.command == "POST" and not names:
+            order = json.loads(self.body)
+            if "nope" in order.get("etl", ""):
+                raise Refusal(400, "InvalidArgument", "no ETL named 'nope'")
+            server.orders.append(order)
+            server.job = {"id": "1", "state": "queued", "order": order, "created_s": 1.0, "started_s": 1.0}
+            return 202, server.job
+        if not names:
+            return 200, {"jobs": [server.job] if server.job else []}
+        if names[0] != server.job.get("id"):
+            raise Refusal(404, "NotFound", f"there is no job {names[0]!r}")
+        if names[1:] == ["errors"]:
+            after, limit = int(query["after"]), int(query["limit"])
+            page = server.job_errors[after : after + limit]
+            return 200, {"errors": page, "next": after + limit if len(page) == limit else None}
+        if self.command != "GET":
+            server.told.append(" ".join([*names[1:], self.command, names[0]]))
+            return (204, None) if self.command == "DELETE" else (202, server.job)
+        if server.failing_looks:
+            raise Refusal(server.failing_looks.pop(0), "ServiceUnavailable", "away")
+        server.job |= server.states[0]
+        if len(server.states) > 1:
+            server.states.pop(0)
+        return 200, server.job
 
     def _init(self, query: dict[str, str]) -> tuple[int, object]:
         text, files = self.body.decode(), {}

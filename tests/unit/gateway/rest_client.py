@@ -23,10 +23,12 @@ from transom.plugins.manager import load
 from transom.target.etl.error_log import ErrorLog
 from transom.target.etl.registry import Registry
 from transom.target.etl.runtimes.url_rules import UrlRules
+from transom.target.jobs.catalog import JobCatalog
 from transom.target.store.base import Store
 
 ENDPOINT = "http://localhost:9000"
 ADMIN = Key("ADMINKEY", "admin-secret", "admin", admin=True)
+OTHER = Key("OTHERKEY", "other-secret", "other", admin=True)
 USER = Key("USERKEY", "user-secret", "user", admin=False)
 
 
@@ -76,16 +78,19 @@ class Rest:
         return Rest(self.app, key)
 
 
-def app_of(catalog: Catalog, store: Store, folder: Path, targets: tuple[str, ...] = ("local",)) -> ASGIApp:
-    """The management REST over these parts, for ADMIN and USER."""
+def app_of(
+    catalog: Catalog, store: Store, folder: Path, jobs: JobCatalog, targets: tuple[str, ...] = ("local",)
+) -> ASGIApp:
+    """The management REST over these parts, for ADMIN, OTHER and USER."""
     admin = Admin(
         registry=Registry(load(entry_points=False), catalog),
         catalog=catalog,
         store=store,
-        authenticator=Authenticator(Credentials([ADMIN, USER]), ()),
+        authenticator=Authenticator(Credentials([ADMIN, OTHER, USER]), ()),
         folder=folder,
         targets=lambda: targets,
         monitor=Monitor(folder, 4, ErrorLog(folder / "errors.sqlite")),
+        jobs=jobs,
         url_rules=UrlRules.parse(["127.0.0.1"]),
     )
     return build_admin(admin)

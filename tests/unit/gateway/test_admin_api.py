@@ -13,6 +13,7 @@ from rest_client import USER, Rest, app_of
 from transom.cluster.catalog import Catalog
 from transom.gateway.credentials import Key
 from transom.target.etl.registry import Registry
+from transom.target.jobs.catalog import JobCatalog
 from transom.target.store.memory import MemoryStore
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW")
@@ -23,8 +24,10 @@ BODY = b'{"plugin": "md5"}'
 async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
     catalog = Catalog.open(tmp_path / "catalog.sqlite")
     store = MemoryStore()
-    yield Rest(app_of(catalog, store, tmp_path))
+    jobs = JobCatalog.open(tmp_path)
+    yield Rest(app_of(catalog, store, tmp_path, jobs))
     await store.close()
+    jobs.close()
     catalog.close()
 
 

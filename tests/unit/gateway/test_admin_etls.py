@@ -18,6 +18,7 @@ from rest_client import USER, Rest, app_of
 from transom.cluster.catalog import Catalog
 from transom.cluster.records import EtlRecord
 from transom.target.etl.workers_status import EtlStatus, WorkerState, WorkerStatus, write_status
+from transom.target.jobs.catalog import JobCatalog
 from transom.target.store.memory import MemoryStore
 
 CAT = "name: cat\nruntime: {command: cat}\n"
@@ -69,8 +70,10 @@ async def catalog(tmp_path: Path) -> AsyncIterator[Catalog]:
 @pytest.fixture
 async def rest(catalog: Catalog, tmp_path: Path) -> AsyncIterator[Rest]:
     store = MemoryStore()
-    yield Rest(app_of(catalog, store, tmp_path, ("a", "b")))
+    jobs = JobCatalog.open(tmp_path)
+    yield Rest(app_of(catalog, store, tmp_path, jobs, ("a", "b")))
     await store.close()
+    jobs.close()
 
 
 @pytest.fixture

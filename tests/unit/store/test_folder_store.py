@@ -11,7 +11,7 @@ import pytest
 
 from transom.target.errors import NoSuchKey, NoSuchUpload, ReadOnlyStore, SourceChanged
 from transom.target.store import tree
-from transom.target.store.base import Attributes, ObjectReader
+from transom.target.store.base import Attributes, ObjectReader, Whole
 from transom.target.store.conformance import body_of
 from transom.target.store.folder import FolderStore
 
@@ -232,6 +232,7 @@ async def test_every_write_is_refused(store: FolderStore, root: Path) -> None:
         store.put_part("f", "file", "id", 1, body_of(b"x")),
         store.complete_upload("f", "file", "id", [(1, "x")]),
         store.abort_upload("f", "file", "id"),
+        store.put_many("f", [Whole("file", b"new")]),
     ]
     for work in refused:
         with pytest.raises(ReadOnlyStore):

@@ -358,6 +358,17 @@ def test_requirements_that_can_not_be_had_are_final(start: Callable[..., Started
     assert caught.value.final
 
 
+def test_a_link_that_a_worker_left_in_the_place_of_its_code_is_not_followed(tmp_path: Path) -> None:
+    spec = normalised(Spec.model_validate({"name": "e", "runtime": {"code": "x = 1", "entry": "x"}}))
+    (tmp_path / "own").write_text("the server's")
+    folder = tmp_path / "worker"
+    folder.mkdir()
+    (folder / "transformer.py").symlink_to(tmp_path / "own")
+    code_launch(spec, Environment(Path("/env/bin/python")), Path("/sdk"), Place(folder), {}, SMALL)
+    assert (tmp_path / "own").read_text() == "the server's"
+    assert (folder / "transformer.py").read_text() == "x = 1"
+
+
 def test_the_launch_shows_code_its_own_and_nothing_more(workplace: Workplace, tmp_path: Path) -> None:
     spec = normalised(Spec.model_validate({"name": "e", "runtime": {"code": "x = 1", "entry": "x"}}))
     environment, sdk = Environment(Path("/env/bin/python"), (Path("/env"),)), Path("/sdk")

@@ -37,12 +37,13 @@ def test_the_oldest_of_one_etl_give_way_and_no_others(log: ErrorLog) -> None:
     assert len(log.of_etl("other")) == 1
 
 
-def test_a_job_loses_none(log: ErrorLog) -> None:
-    for n in range(10):
-        log.add(entry(key=str(n), job="j1"))
-    assert len(log.of_job("j1")) == 10
-    log.forget("thumb")
-    assert len(log.of_job("j1")) == 10
+def test_many_are_kept_at_once_each_etl_bounded_for_itself(log: ErrorLog) -> None:
+    log.add_many([entry(etl, str(n), "j1") for n in range(10) for etl in ("thumb", "other")])
+    assert [each.key for each in log.of_etl("thumb")] == ["9", "8", "7"]
+    assert [each.key for each in log.of_etl("other")] == ["9", "8", "7"]
+    assert log.of_etl("other")[0].job == "j1"
+    log.add_many([])
+    assert len(log.of_etl("thumb")) == 3
 
 
 def test_a_removed_etl_is_forgotten(log: ErrorLog) -> None:

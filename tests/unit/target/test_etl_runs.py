@@ -150,6 +150,14 @@ async def test_what_a_transformer_raises_names_its_etl(
     assert left_behind(target) == []
 
 
+async def test_an_input_that_breaks_is_no_short_result_whatever_becomes_of_its_error(target: Target) -> None:
+    asked = await wanted(target, "fail_late>>swallow", "[300000, null]")
+    with pytest.raises(EtlFailed, match="'fail_late' failed"):
+        await all_of(await target.direct(asked, time.monotonic() + WAIT_S))
+    with pytest.raises(EtlFailed, match="'fail_late' failed"):
+        await made(target, "fail_late>>swallow", "[300000, null]")
+
+
 async def test_refusals_are_known_without_another_run(target: Target, log: Log) -> None:
     asked = await wanted(target, "count>>reject", f'["{log.path}", null]')
     for _ in range(3):

@@ -91,6 +91,20 @@ async def test_two_at_once_have_a_thread_each(desk: Desk) -> None:
     assert desk.told == [None, None]
 
 
+async def test_where_no_thread_can_be_had_the_place_is_given_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):  # more than there are places
+            with pytest.raises(RuntimeError, match="new thread"):
+                await desk.start(lambda: None)
+    await desk.start(lambda: None)
+    await desk.heard(1)
+    assert desk.told == [None]
+
+
 @pytest.mark.parametrize(
     ("raised", "told", "text"),
     [

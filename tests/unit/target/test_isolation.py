@@ -66,6 +66,17 @@ def test_auto_looks_again_after_a_while() -> None:
     assert isolating.by_container(network=False)
 
 
+def test_auto_takes_the_sandbox_after_a_start_that_failed_though_the_trial_passed() -> None:
+    machine = Machine()
+    isolating = machine.isolating("auto")
+    assert isolating.by_container(network=False)
+    isolating.failed(LAX, network=False)
+    assert not isolating.by_container(network=False)
+    assert isolating.by_container(network=True)
+    machine.now = 61
+    assert isolating.by_container(network=False)
+
+
 def test_the_sandbox_is_taken_without_a_look_where_that_is_wanted() -> None:
     machine = Machine()
     assert not machine.isolating("sandbox").by_container(network=False)

@@ -1,0 +1,1 @@
+"""Offline jobs: whole buckets transformed, inspected, sorted and resharded, bucket to bucket."""

@@ -1,0 +1,192 @@
+"""Where offline jobs are started: a process that sees which are asked for, and forks one runner for each.
+
+It stays single-threaded and keeps no database open: both would be broken in what it forks. It knows nothing of what a
+runner does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from transom.cluster.records import CatalogError
+from transom.cluster.stamp import Stamp
+from transom.target.jobs.catalog import STAMP, JobCatalog
+from transom.target.jobs.records import Job
+
+_PR_SET_PDEATHSIG = 1
+_NICE = 10
+_POLL_S = 0.02
+_LOOK_S = 5.0  # between looks at the catalog when no stamp asks for one
+_AGAIN_S = 5.0  # after a look that failed
+_NO_CATALOG = os.EX_TEMPFAIL  # how a runner ends that can't begin or end its job in the catalog
+_OBEY_S = 5.0  # for a runner that was told to abort
+_LATE_S = 10.0  # for one to see that its job's time is over
+_DEATHS = 3  # of a job's runners, until it is given up
+_log = logging.getLogger("transom.jobs")
+
+
+@dataclass(slots=True)
+class _Runner:
+    """A job's process; `end_by` is when it is ended by force."""
+
+    pid: int
+    job: Job
+    end_by: float
+    aborted: bool = False
+
+
+@dataclass(slots=True)
+class Desk:
+    """Starts the jobs of a data folder, at most `concurrency` at a time. `run` is what a runner does."""
+
+    folder: Path
+    concurrency: int
+    run: Callable[[Job], None]
+    _runners: dict[str, _Runner] = field(default_factory=dict)
+    _ended: dict[str, str] = field(default_factory=dict)  # how runners did that the catalog wasn't told of yet
+    _deaths: Counter[str] = field(default_factory=Counter)
+    _late: set[str] = field(default_factory=set)  # jobs whose time was long over
+    _seen: bytes = b""
+    _rest_until: float = 0.0
+    _look_at: float = 0.0
+
+    def serve(self, stopped: Callable[[], bool]) -> None:
+        """Start what is asked for until told to stop; jobs under way are begun again by the next desk."""
+        gc.collect()
+        gc.freeze()  # runners share it: a collection would copy it
+        with closing(Stamp(self.folder / STAMP)) as stamp:
+            self._sweep()
+            try:
+                while not stopped():
+                    self._step(stamp)
+                    time.sleep(_POLL_S)
+            finally:
+                self._kill_all()
+
+    def _step(self, stamp: Stamp) -> None:
+        now = time.monotonic()
+        self._reap()
+        seen = stamp.look()
+        asked = bool(self._ended) or seen != self._seen or now >= self._look_at
+        if not asked or now < self._rest_until:
+            return
+        self._look_at = now + _LOOK_S
+        try:
+            waiting = self._look()
+        except CatalogError as error:
+            _log.error("the catalog of jobs can't be used: %s", error)
+            self._rest_until = now + _AGAIN_S
+            return
+        self._seen = seen
+        for job in waiting[: max(0, self.concurrency - len(self._runners))]:
+            self._start(job)
+
+    def _look(self) -> list[Job]:
+        """Judge those whose runner died, see to aborts; return the jobs that wait for a runner."""
+        with closing(JobCatalog.open(self.folder)) as catalog:
+            for job_id, how in list(self._ended.items()):
+                self._bury(catalog, job_id, how)
+                del self._ended[job_id]
+            jobs = catalog.resumable()
+            for runner in self._runners.values():
+                if not runner.aborted and catalog.abort_ordered(runner.job.id):
+                    runner.aborted, runner.end_by = True, time.monotonic() + _OBEY_S
+        return [job for job in jobs if job.id not in self._runners]
+
+    # --- runners ----------------------------------------------------------------------------------
+
+    def _start(self, job: Job) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            _log.error("no process for job %s: %s", job.id, error.strerror)
+            return
+        if pid == 0:
+            _be_runner(self.run, job, parent)
+        timeout_s = job.order.timeout_s
+        end_by = float("inf") if timeout_s is None else time.monotonic() + timeout_s + _LATE_S
+        self._runners[job.id] = _Runner(pid, job, end_by)
+
+    def _reap(self) -> None:
+        """Take leave of runners that ended, and note how those did that have no job's end to show, "" for others."""
+        for job_id, runner in list(self._runners.items()):
+            if time.monotonic() > runner.end_by:
+                self._late.add(job_id)
+                os.kill(runner.pid, signal.SIGKILL)
+            pid, status = os.waitpid(runner.pid, os.WNOHANG)
+            if pid:
+                del self._runners[job_id]
+                code = os.waitstatus_to_exitcode(status)
+                if code == _NO_CATALOG:
+                    self._rest_until, code = time.monotonic() + _AGAIN_S, 0
+                self._deaths[job_id] += code != 0
+                self._ended[job_id] = "" if code == 0 else f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def _bury(self, catalog: JobCatalog, job_id: str, how: str) -> None:
+        """End, or leave to be begun again, a job whose runner died before its end."""
+        if how:
+            self._judge(catalog, job_id, how)
+        if job_id not in {job.id for job in catalog.resumable()}:
+            self._late.discard(job_id)
+            del self._deaths[job_id]
+
+    def _judge(self, catalog: JobCatalog, job_id: str, how: str) -> None:
+        shutil.rmtree(catalog.folder_of(job_id) / "scratch", ignore_errors=True)
+        if catalog.abort_ordered(job_id):
+            catalog.finish(job_id, "aborted")
+            return
+        _log.error("the process of job %s ended: %s", job_id, how)
+        if job_id in self._late:
+            catalog.finish(job_id, "failed", None, "the job took longer than it was to, and didn't stop by itself")
+        elif self._deaths[job_id] >= _DEATHS:
+            catalog.finish(job_id, "failed", None, f"the job's process died {_DEATHS} times, at last by {how}")
+
+    def _kill_all(self) -> None:
+        for runner in self._runners.values():
+            os.kill(runner.pid, signal.SIGKILL)
+        for runner in self._runners.values():
+            os.waitpid(runner.pid, 0)
+        self._runners.clear()
+
+    def _sweep(self) -> None:
+        """Remove what killed runners and removed jobs left."""
+        with suppress(CatalogError, OSError), closing(JobCatalog.open(self.folder)) as catalog:
+            catalog.sweep()
+
+
+def _be_runner(run: Callable[[Job], None], job: Job, parent: int) -> NoReturn:
+    """Run a job in this process, just forked, and end it."""
+    code = 1
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before that was arranged
+            os._exit(1)
+        os.setsid()
+        os.nice(_NICE)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, signal.SIG_DFL)
+        run(job)
+        code = 0
+    except CatalogError as error:
+        _log.error("job %s has to wait: %s", job.id, error)
+        code = _NO_CATALOG
+    except BaseException:  # whatever it is, it must not get back into the desk's code
+        _log.exception("the process of job %s ends", job.id)
+    finally:
+        os._exit(code)

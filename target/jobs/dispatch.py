@@ -1,0 +1,115 @@
+"""Gives a worklist's pending objects out in batches, and takes back what became of them.
+
+Batches are sized so that each takes about half a second: small enough to share fairly and to show progress, large
+enough that one wait for the disk serves many objects. It knows nothing of engines.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+from transom.target.jobs.engines.base import Finished
+from transom.target.jobs.perform import Batch, Done
+from transom.target.jobs.records import Item, Outcome
+from transom.target.jobs.worklist import Worklist
+
+_PAGE = 2000
+_FIRST, _LARGEST = 8, 128  # objects a batch
+_BATCH_BYTES = 16 * 1024**2
+_BATCH_S = 0.5
+_WEIGHT = 0.3  # of the newest batch in what one object is thought to take
+_TRIES_ALONE = 2
+
+
+class Dispatch:
+    """An iterator of batches that may have more after it ended: what came back unfinished is given out again.
+
+    `width` batches are under way at once; towards the end they get smaller, so that all end at about the same time.
+    `place_of` says near which target a key's object is best done: a batch is of one place, and places take turns.
+    """
+
+    def __init__(
+        self, worklist: Worklist, pending: int, width: int, place_of: Callable[[str], str] = lambda _key: ""
+    ) -> None:
+        self._worklist, self._left, self._width = worklist, pending, width
+        self._place_of = place_of
+        self._pages: deque[tuple[str, deque[Item]]] = deque()
+        self._read = 0
+        self._alone: deque[Item] = deque()
+        self._lost: Counter[int] = Counter()
+        self._sent: dict[int, float] = {}
+        self._each_s = 0.0
+        self._size = _FIRST
+
+    def __iter__(self) -> Dispatch:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = self._batch()
+        self._left -= len(batch.items)
+        self._sent[batch.items[0].n] = time.monotonic()
+        return batch
+
+    def take(self, finished: Finished[Batch, Done]) -> Sequence[Outcome]:
+        """What a batch that came back decided."""
+        batch, done = finished.task, finished.result
+        sent = self._sent.pop(batch.items[0].n)
+        if done is None:
+            return self._take_lost(batch, finished.lost)
+        if done.unfinished:
+            self._pages.appendleft((batch.place, deque(done.unfinished)))
+        self._left += len(done.unfinished)
+        self._learn((time.monotonic() - sent) / max(1, len(done.outcomes)))
+        return done.outcomes
+
+    def _batch(self) -> Batch:
+        if self._alone:
+            item = self._alone.popleft()
+            return Batch((item,), self._place_of(item.key))
+        if not self._pages:
+            self._read_page()
+        place, page = self._pages[0]
+        most = min(self._size, max(1, self._left // (2 * self._width)))
+        items = [page.popleft()]
+        size = items[0].size
+        while page and len(items) < most and size + page[0].size <= _BATCH_BYTES:
+            size += page[0].size
+            items.append(page.popleft())
+        if page:
+            self._pages.rotate(-1)
+        else:
+            self._pages.popleft()
+        return Batch(tuple(items), place)
+
+    def _read_page(self) -> None:
+        """Have the next items, by place; raises StopIteration where there are none."""
+        items = self._worklist.pending(self._read, _PAGE)
+        if not items:
+            raise StopIteration
+        self._read = items[-1].n
+        by_place: dict[str, deque[Item]] = {}
+        for item in items:
+            by_place.setdefault(self._place_of(item.key), deque()).append(item)
+        self._pages.extend(by_place.items())
+
+    def _take_lost(self, batch: Batch, how: str) -> Sequence[Outcome]:
+        """Try each object of a lost batch alone: one of them may have killed the worker, and the others are to live."""
+        outcomes = []
+        for item in batch.items:
+            if len(batch.items) == 1:
+                self._lost[item.n] += 1
+            if self._lost[item.n] < _TRIES_ALONE:
+                self._alone.append(item)
+                self._left += 1
+            else:
+                message = f"its worker died {_TRIES_ALONE} times ({how}); with signal 9, memory may have run out"
+                outcomes.append(Outcome(item.n, "failed", code="EtlCrashed", message=message))
+        return outcomes
+
+    def _learn(self, each_s: float) -> None:
+        known = self._each_s or each_s
+        self._each_s = known + _WEIGHT * (each_s - known)
+        wanted = int(_BATCH_S / max(self._each_s, 1e-6))
+        self._size = max(1, min(wanted, self._size * 4, _LARGEST))

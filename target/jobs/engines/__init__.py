@@ -1,0 +1,1 @@
+"""What executes jobs: this machine's cores, or a Ray cluster."""

@@ -1,0 +1,87 @@
+"""A batch of a job's objects, done: what a worker is given, and what comes back for every object.
+
+It knows the site that it works in, nothing of catalogs, worklists or engines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from transom.target.etl.plan import Plan
+from transom.target.jobs.doing import Doing
+from transom.target.jobs.hands import is_done
+from transom.target.jobs.making import Judge, Task
+from transom.target.jobs.order import Order
+from transom.target.jobs.records import Item, Outcome
+from transom.target.jobs.site import Site
+from transom.target.jobs.where import Predicate
+
+_LOOK_S = 1.0  # how often a batch is looked at, at least
+_GRACE_S = 0.5  # a worker past its deadline is killed by the run's own thread first
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Objects to do together, and the target near which that is best done ("" for anywhere).
+
+    Good ones have some 128 items, or fewer of about 16 MiB in all: one wait for the disk is shared by them.
+    """
+
+    items: tuple[Item, ...]
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a batch: an outcome for each item, but for those `unfinished`, which are to be given out again.
+
+    `worn_out` says that a transformer hangs in the worker: it must not be used again.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    unfinished: tuple[Item, ...] = ()
+    worn_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransformWork:
+    """How the objects of one job are transformed, or inspected; `plan` is None where they are only read.
+
+    `owner` owns what is written. `where_plan` is the plan of the order's `where_etl`, None without one.
+    """
+
+    job_id: str
+    order: Order
+    plan: Plan | None
+    owner: str
+    where_plan: Plan | None = None
+
+    def __call__(self, site: Site, batch: Batch, /) -> Done:
+        """Do a batch; blocking. What goes wrong with an object is its outcome, never raised."""
+        doing = Doing(Task(self.order, self.plan, self._judge(), self.owner), site, batch.items)
+        future = site.hands.do(lambda: site.wait(doing.run()))
+        while not is_done(future, _until(doing)):
+            if doing.give_up(_GRACE_S):
+                site.wait(doing.write())
+                return Done(tuple(doing.outcomes), doing.unfinished, worn_out=True)
+        future.result()
+        return Done(tuple(doing.outcomes))
+
+    def _judge(self) -> Judge | None:
+        """What judges by outputs: where it needs none, the predicate was asked when the objects were chosen."""
+        predicate = None if self.order.where is None else _predicate(self.order.where)
+        if predicate is None or not predicate.needs_output:
+            return None
+        return Judge(predicate.after, self.where_plan)
+
+
+def _until(doing: Doing) -> float:
+    """How long to wait before looking whether an object has passed its deadline, in seconds."""
+    left_s = doing.left_s()
+    return _LOOK_S if left_s is None else min(max(left_s, 0) + _GRACE_S, _LOOK_S) + 0.01
+
+
+@lru_cache(maxsize=64)
+def _predicate(text: str) -> Predicate:
+    return Predicate.parse(text)

@@ -1,0 +1,1 @@
+"""Sorting and resharding: what AIStore's dSort does."""

@@ -1,0 +1,135 @@
+"""Jobs whose processes are killed: the server whole, what starts jobs, a runner, an executor; all is made, once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import children, gone, kill
+from tests.running import ACCESS, SECRET, RunningServer
+from tests.wire import eventually
+from transom.client.admin import AdminClient
+
+MANY = 10_000
+IN_HAND = 128  # objects that a worker has, at most: see transom.target.jobs.dispatch
+
+
+def _fill(s3: Any, bucket: str, count: int) -> None:
+    s3.create_bucket(Bucket=bucket)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda n: s3.put_object(Bucket=bucket, Key=f"k{n:05}", Body=str(n).encode()), range(count)))
+
+
+def _keys(s3: Any, bucket: str) -> dict[str, tuple[str, Any]]:
+    """ETag and time of every key."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return {each["Key"]: (each["ETag"], each["LastModified"]) for page in pages for each in page.get("Contents", ())}
+
+
+def _jobs_process(server: RunningServer) -> int:
+    """The pid of the process that starts jobs."""
+    return server.desk()
+
+
+def _runs(log: Path) -> Counter[str]:
+    return Counter(log.read_text().split("\n")[:-1]) if log.exists() else Counter()
+
+
+@pytest.mark.timeout(240)
+def test_a_job_goes_on_after_the_server_was_killed(start_server: Callable[..., RunningServer], tmp_path: Path) -> None:
+    """10,000 objects: all there; what was written before the kill is not done again, as the transformer counts."""
+    server = start_server()
+    s3, log = server.client(max_pool_connections=16), tmp_path / "runs"
+    _fill(s3, "many", MANY)
+    with AdminClient(server.endpoint, ACCESS, SECRET) as admin:
+        job = admin.transform("s3://many", "s3://made", "count", args={"log": str(log)})
+        for seen in admin.watch_job(job.id):
+            assert not seen.ended
+            if seen.written > 1000:
+                break
+        server.kill()
+        counted = _runs(log)
+        assert 1000 < sum(counted.values()) < MANY
+        server.start()
+        written = _keys(server.client(), "made")
+        assert len(written) > 0
+        ended = admin.wait_job(job.id, timeout_s=120)
+    assert (ended.state, ended.total, ended.failed, ended.runs) == ("done", MANY, 0, 2)
+    assert ended.written + ended.unchanged == MANY
+    s3 = server.client(max_pool_connections=16)
+    made = _keys(s3, "made")
+    assert len(made) == MANY
+    assert {key: made[key] for key in written} == written  # none was written twice
+    runs = _runs(log)
+    assert len(runs) == MANY
+    again = sum(runs.values()) - MANY
+    assert again <= IN_HAND * len(os.sched_getaffinity(0))  # at most what was made and not yet written
+    sample = [f"k{n:05}" for n in range(0, MANY, 97)]
+    with ThreadPoolExecutor(8) as pool:
+        bodies = list(pool.map(lambda key: s3.get_object(Bucket="made", Key=key)["Body"].read(), sample))
+    assert bodies == [str(int(key[1:])).encode() for key in sample]
+
+
+def test_a_job_goes_on_after_its_processes_were_killed(
+    start_server: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    """An executor, then the runner, then the process that starts runners: each time it goes on."""
+    server = start_server()
+    s3, log = server.client(max_pool_connections=16), tmp_path / "runs"
+    _fill(s3, "some", 300)
+    with AdminClient(server.endpoint, ACCESS, SECRET) as admin:
+        job = admin.transform("s3://some", "s3://made", "count", args={"log": str(log), "seconds": 0.05})
+
+        def progress(above: int) -> int:
+            return eventually(lambda: max(0, admin.job(job.id).written - above))
+
+        done = progress(0)
+        desk = _jobs_process(server)
+        (runner,) = children(desk)
+        executor = eventually(lambda: _deepest(runner))
+        kill(executor)
+        done += progress(done)
+        (runner,) = children(desk)
+        kill(runner)
+        done += progress(done)
+        kill(desk)
+        eventually(lambda: gone(desk))
+        ended = admin.wait_job(job.id, timeout_s=60)
+    assert (ended.state, ended.failed) == ("done", 0)
+    assert ended.written + ended.unchanged == 300
+    assert len(_keys(s3, "made")) == 300
+    assert sum(_runs(log).values()) < 600
+
+
+def _deepest(pid: int) -> int | None:
+    """A process of the family that has no children: one that transforms."""
+    below = children(pid)
+    while below:
+        pid, below = below[-1], children(below[-1])
+    return pid
+
+
+def test_nothing_of_a_job_is_left_after_the_server_was_killed(start_server: Callable[..., RunningServer]) -> None:
+    server = start_server()
+    s3 = server.client()
+    _fill(s3, "left", 50)
+    with AdminClient(server.endpoint, ACCESS, SECRET) as admin:
+        job = admin.transform("s3://left", "s3://made", "sleep", args=0.2)
+        eventually(lambda: admin.job(job.id).written)
+        desk = _jobs_process(server)
+        family = [desk]
+        for pid in family:
+            family += children(pid)
+        assert len(family) > 2
+        server.kill()
+        give_up = time.monotonic() + 10
+        while not all(gone(pid) for pid in family) and time.monotonic() < give_up:
+            time.sleep(0.01)
+        assert all(gone(pid) for pid in family)

@@ -1,0 +1,123 @@
+"""The desk, as a process of its own, with jobs that end, die or hang as their ETL's name says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transom.target.jobs.catalog import JobCatalog
+from transom.target.jobs.order import Order
+from transom.target.jobs.records import ENDED, Job
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[JobCatalog]:
+    with closing(JobCatalog.open(tmp_path)) as catalog:
+        yield catalog
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a desk in a process of its own."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def made(concurrency: int = 4) -> subprocess.Popen[bytes]:
+        script = str(Path(__file__).with_name("desk_child.py"))
+        started.append(subprocess.Popen([sys.executable, script, str(tmp_path), str(concurrency)]))
+        return started[-1]
+
+    yield made
+    for child in started:
+        child.terminate()
+        assert child.wait(PATIENCE_S) in (0, -9)
+
+
+def add(catalog: JobCatalog, etl: str, **asked: Any) -> str:
+    return catalog.add(Order(source="s3://a", destination="s3://b", etl=etl, **asked), "ann").id
+
+
+def until(catalog: JobCatalog, job_id: str, fits: Callable[[Job], bool]) -> Job:
+    give_up = time.monotonic() + PATIENCE_S
+    while not fits(job := catalog.get(job_id)):
+        assert time.monotonic() < give_up, job
+        time.sleep(0.01)
+    return job
+
+
+def end(catalog: JobCatalog, job_id: str) -> Job:
+    return until(catalog, job_id, lambda job: job.state in ENDED)
+
+
+def test_each_job_has_a_niced_process_of_its_own(catalog: JobCatalog, start: Callable[..., Any]) -> None:
+    before = add(catalog, "end")
+    desk = start()
+    after = add(catalog, "end")
+    told = [end(catalog, job_id).message.split() for job_id in (before, after)]
+    assert len({pid for pid, _, _ in told} | {str(desk.pid)}) == 3
+    assert all(priority == "10" and session == pid for pid, priority, session in told)
+
+
+def test_one_that_dies_is_begun_again_a_few_times(catalog: JobCatalog, start: Callable[..., Any]) -> None:
+    start()
+    once, always, unwritten = (add(catalog, etl) for etl in ("die-once", "die", "raise"))
+    assert (end(catalog, once).state, end(catalog, once).runs) == ("done", 2)
+    job = end(catalog, always)
+    assert (job.state, job.runs, job.message) == ("failed", 3, "the job's process died 3 times, at last by signal 9")
+    assert end(catalog, unwritten).message.endswith("exit code 1")
+
+
+@pytest.mark.timeout(60)
+def test_one_whose_end_can_not_be_written_is_run_again_later(catalog: JobCatalog, start: Callable[..., Any]) -> None:
+    start()
+    job = end(catalog, add(catalog, "full-once"))
+    assert (job.state, job.runs) == ("done", 2)
+
+
+@pytest.mark.timeout(60)
+def test_no_more_run_at_once_than_may_and_the_oldest_comes_first(
+    catalog: JobCatalog, start: Callable[..., Any]
+) -> None:
+    waiting = [add(catalog, etl) for etl in ("hang", "end", "end")]
+    start(1)
+    until(catalog, waiting[0], lambda job: job.state == "running")
+    assert [catalog.get(job_id).state for job_id in waiting] == ["running", "queued", "queued"]
+    catalog.order_abort(waiting[0])
+    first, second = end(catalog, waiting[1]), end(catalog, waiting[2])
+    assert catalog.get(waiting[0]).ended_s <= first.started_s <= second.started_s
+
+
+@pytest.mark.timeout(60)
+def test_one_that_does_not_obey_is_ended_by_force(catalog: JobCatalog, start: Callable[..., Any]) -> None:
+    start()
+    job_id, after = add(catalog, "hang"), add(catalog, "end")
+    until(catalog, job_id, lambda job: job.state == "running")
+    catalog.order_abort(job_id)
+    assert end(catalog, job_id).state == "aborted"
+    assert end(catalog, after).state == "done"
+
+
+@pytest.mark.timeout(60)
+def test_one_whose_time_is_long_over_is_ended_by_force(catalog: JobCatalog, start: Callable[..., Any]) -> None:
+    start()
+    job = end(catalog, add(catalog, "hang", timeout_s=0.1))
+    assert (job.state, job.runs) == ("failed", 1)
+    assert "longer" in job.message
+
+
+def test_jobs_that_were_begun_are_begun_again_by_the_next_desk(catalog: JobCatalog, start: Callable[..., Any]) -> None:
+    desk = start()
+    job_id = add(catalog, "hang")
+    until(catalog, job_id, lambda job: job.state == "running")
+    desk.kill()
+    desk.wait()
+    start()
+    assert until(catalog, job_id, lambda job: job.runs == 2).state == "running"

@@ -1,0 +1,115 @@
+"""The local engine's executors: what they inherit, what they lose, and that none outlives the job's process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from transom.target.jobs.engines.base import EngineUnavailable
+from transom.target.jobs.engines.chores import Chore, Chores, Opening, wait_until
+from transom.target.jobs.engines.conformance import is_gone
+from transom.target.jobs.engines.local import MOST_EXECUTORS, LocalEngine
+from transom.target.jobs.site import Site
+
+RUNNER = """
+import sys
+from pathlib import Path
+from transom.target.jobs.engines.chores import Chore, Chores, Opening
+from transom.target.jobs.engines.local import LocalEngine
+
+folder = Path(sys.argv[1])
+list(LocalEngine(Opening(folder)).run(Chores(folder), [Chore(0, "hold"), Chore(1, "hold")], width=2))
+"""
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with closing(LocalEngine(Opening(tmp_path))) as engine:
+        yield engine
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an executor says of itself."""
+
+    pid: int
+    parent: int
+    stdin: str
+    oom_score: int
+    ignores_interrupts: bool
+    worn_out: bool = False
+
+
+class Telling:
+    """Work that asks an executor about itself."""
+
+    def __call__(self, site: Site, task: Chore, /) -> Told:
+        return Told(
+            os.getpid(),
+            os.getppid(),
+            str(Path("/proc/self/fd/0").readlink()),
+            int(Path("/proc/self/oom_score_adj").read_text()),
+            signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+        )
+
+
+def test_an_executor_has_nothing_of_its_parents(engine: LocalEngine) -> None:
+    (finished,) = engine.run(Telling(), [Chore(0)], width=1)
+    told = finished.result
+    assert told is not None
+    assert (told.stdin, told.oom_score, told.ignores_interrupts) == ("/dev/null", 500, True)
+    assert told.parent != os.getpid()  # it is forked from a process that holds nothing
+
+
+def test_no_more_executors_are_started_than_there_are_tasks(engine: LocalEngine) -> None:
+    came = list(engine.run(Telling(), [Chore(0), Chore(1)], width=MOST_EXECUTORS))
+    assert len({finished.result.pid for finished in came if finished.result}) == 2
+
+
+def test_a_lost_executor_loses_no_task_that_it_had_not_begun(engine: LocalEngine, tmp_path: Path) -> None:
+    tasks = [Chore(n, "die" if n in (5, 6, 15) else "echo") for n in range(20)]
+    came = list(engine.run(Chores(tmp_path), tasks, width=1))
+    assert {finished.task.n: finished.lost for finished in came if finished.lost} == dict.fromkeys(
+        (5, 6, 15), "signal 9"
+    )
+    assert sorted(finished.task.n for finished in came) == list(range(20))
+
+
+def test_an_executor_that_ends_while_idle_loses_nothing(engine: LocalEngine, tmp_path: Path) -> None:
+    chores = Chores(tmp_path)
+    (first,) = engine.run(chores, [Chore(0)], width=1)
+    assert first.result is not None
+    os.kill(first.result.pid, signal.SIGKILL)
+    wait_until(lambda: is_gone(first.result.pid))
+    (second,) = engine.run(chores, [Chore(1)], width=1)
+    assert second.result is not None
+    assert second.result.pid != first.result.pid
+
+
+def test_no_executor_outlives_a_runner_that_is_killed(tmp_path: Path) -> None:
+    chores = Chores(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", RUNNER, str(tmp_path)]) as runner:
+        wait_until(lambda: chores.begun(0) and chores.begun(1))
+        spawner = int(Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text())
+        pids = [spawner, *chores.begun(0), *chores.begun(1)]
+        assert not any(map(is_gone, pids))
+        runner.kill()
+    wait_until(lambda: all(map(is_gone, pids)))
+
+
+def test_a_lost_spawner_ends_the_run_and_its_executors(engine: LocalEngine, tmp_path: Path) -> None:
+    chores = Chores(tmp_path)
+    (told,) = engine.run(Telling(), [Chore(0)], width=1)
+    assert told.result is not None
+    os.kill(told.result.parent, signal.SIGKILL)
+    wait_until(lambda: is_gone(told.result.pid))
+    with pytest.raises(EngineUnavailable, match=r"no process|is gone"):
+        list(engine.run(chores, [Chore(1), Chore(2)], width=2))
