@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -39,9 +40,10 @@ Results = dict[tuple[str, str], Figures]
 
 @dataclass(slots=True)
 class _Field:
-    """The servers, where the files are, and how many workers everybody has."""
+    """The servers and how jobs are asked for, where the files are, and how many workers everybody has."""
 
     own: Peer
+    admin: AdminClient
     rclone: Peer | None
     files: Path
     work: Path
@@ -79,7 +81,8 @@ def field_of(work: Path, cases: Sequence[str], *, ray: str, workers: int, say: S
             absent[RCLONE] = str(error)
         for name, reason in absent.items():
             say(f"{name} is not part of this run: {reason}")
-        yield _Field(own, other, work / "rclone" / "files", work, workers, 0, absent)
+        admin = stack.enter_context(AdminClient(own.endpoint, own.access_key, own.secret_key))
+        yield _Field(own, admin, other, work / "rclone" / "files", work, workers, 0, absent)
 
 
 def measure(case: OfflineCase, on: _Field, *, rounds: int, quick: bool, say: Say) -> Results:
@@ -113,6 +116,7 @@ def _timed(name: str, case: OfflineCase, count: int, on: _Field) -> float:
     made = on.fresh(case.name)
     contestant, clean, left = _contestant(name, case, made, on)
     try:
+        os.sync()  # or whoever makes its own files durable would write those of the one before, too
         begun = time.perf_counter()
         contestant()
         taken_s = time.perf_counter() - begun
@@ -128,8 +132,14 @@ def _contestant(
 ) -> tuple[Callable[[], object], Callable[[], None], Callable[[], int]]:
     """What it does, what removes what it made, and how many objects it made."""
     if name in (LOCAL, RAY):
-        engine = "ray" if name == RAY else "local"
-        return lambda: _job(case, made, engine, on), lambda: _remove_bucket(on.own, made), lambda: _count(on.own, made)
+        engine: Literal["local", "ray"] = "ray" if name == RAY else "local"
+
+        def forget() -> None:
+            for job in on.admin.jobs():
+                on.admin.remove_job(job.id)
+            _remove_bucket(on.own, made)
+
+        return lambda: _job(case, made, engine, on), forget, lambda: _count(on.own, made)
     if name == POOL:
         source, folder = on.files / case.name, on.work / made
 
@@ -149,16 +159,14 @@ def _contestant(
     )
 
 
-def _job(case: OfflineCase, made: str, engine: str, on: _Field) -> None:
-    with AdminClient(on.own.endpoint, on.own.access_key, on.own.secret_key) as admin:
-        source, destination = f"s3://{case.name}", f"s3://{made}"
-        if case.etl:
-            args = json.loads(case.args) if case.args else None
-            job = admin.transform(source, destination, case.etl, args=args, engine=engine, concurrency=on.workers)
-        else:
-            job = admin.sort(source, destination, shard_size=SHARD_SIZE, engine=engine, concurrency=on.workers)
-        job = admin.wait_job(job.id)
-        admin.remove_job(job.id)
+def _job(case: OfflineCase, made: str, engine: Literal["local", "ray"], on: _Field) -> None:
+    source, destination, admin = f"s3://{case.name}", f"s3://{made}", on.admin
+    if case.etl:
+        args = json.loads(case.args) if case.args else None
+        job = admin.transform(source, destination, case.etl, args=args, engine=engine, concurrency=on.workers)
+    else:
+        job = admin.sort(source, destination, shard_size=SHARD_SIZE, engine=engine, concurrency=on.workers)
+    job = admin.wait_job(job.id)
     if job.state != "done" or job.failed:
         raise BenchError(f"the job ended {job.state}, {job.failed} failed: {job.message}")
 
@@ -198,24 +206,23 @@ def inline_latency(on: _Field, *, rounds: int, seconds: float, say: Say) -> Resu
 @contextmanager
 def _busy(case: OfflineCase, on: _Field) -> Iterator[None]:
     """A job is under way inside; it is aborted afterwards."""
-    made = on.fresh(case.name)
-    with AdminClient(on.own.endpoint, on.own.access_key, on.own.secret_key) as admin:
-        args = json.loads(case.args)
-        job = admin.transform(f"s3://{case.name}", f"s3://{made}", case.etl, args=args, concurrency=on.workers)
-        try:
-            give_up = time.monotonic() + 30
-            while not admin.job(job.id).written:
-                if time.monotonic() > give_up:
-                    raise BenchError("the job beside which to measure did not begin")
-                time.sleep(0.02)
-            yield
-            if admin.job(job.id).state != "running":
-                raise BenchError("the job ended before the measurement: there was nothing beside it")
-        finally:
-            admin.abort_job(job.id)
-            admin.wait_job(job.id)
-            admin.remove_job(job.id)
-            _remove_bucket(on.own, made)
+    made, admin = on.fresh(case.name), on.admin
+    args = json.loads(case.args)
+    job = admin.transform(f"s3://{case.name}", f"s3://{made}", case.etl, args=args, concurrency=on.workers)
+    try:
+        give_up = time.monotonic() + 30
+        while not admin.job(job.id).written:
+            if time.monotonic() > give_up:
+                raise BenchError("the job beside which to measure did not begin")
+            time.sleep(0.02)
+        yield
+        if admin.job(job.id).state != "running":
+            raise BenchError("the job ended before the measurement: there was nothing beside it")
+    finally:
+        admin.abort_job(job.id)
+        admin.wait_job(job.id)
+        admin.remove_job(job.id)
+        _remove_bucket(on.own, made)
 
 
 # --- the objects --------------------------------------------------------------------------------
