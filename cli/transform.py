@@ -13,8 +13,11 @@ from transom.cli.errors import CliError
 from transom.cli.job_options import Engine, named_keys
 from transom.cli.job_run import follow
 
+_BESIDE_RETRY = ("retry_errors", "wait", "endpoint", "as_json")
+
 
 def transform(
+    ctx: typer.Context,
     *,
     source: Annotated[
         str | None, typer.Argument(help="What to read: a key; or, ending in / or without a path, all below.")
@@ -54,7 +57,7 @@ def transform(
 ) -> None:
     """Transform a bucket, a prefix or an object into another place; what is up to date there already is left alone."""
     if retry_errors is not None:
-        _retry(retry_errors, source or etl, wait=wait, endpoint=endpoint, as_json=as_json)
+        _retry(retry_errors, _given(ctx), wait=wait, endpoint=endpoint, as_json=as_json)
         return
     if source is None or destination is None or not etl:
         raise CliError("say what to transform: SOURCE DESTINATION --etl PIPELINE", exit_code=2)
@@ -90,8 +93,15 @@ def transform(
         follow(client, job, wait=wait, as_json=as_json)
 
 
-def _retry(job_id: str, other: str | None, *, wait: bool, endpoint: str, as_json: bool) -> None:
-    if other:
-        raise CliError("--retry-errors runs a job as it was asked for: leave out the source and the ETL", exit_code=2)
+def _given(ctx: typer.Context) -> list[str]:
+    """What was given on the command line that a retry has no use for."""
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params if name not in _BESIDE_RETRY}
+    return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+
+
+def _retry(job_id: str, others: list[str], *, wait: bool, endpoint: str, as_json: bool) -> None:
+    if others:
+        said = ", ".join(name.replace("_", "-") for name in others)
+        raise CliError(f"--retry-errors runs a job as it was asked for: leave out {said}", exit_code=2)
     with admin(endpoint) as client:
         follow(client, client.retry_job(job_id), wait=wait, as_json=as_json)

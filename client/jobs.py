@@ -18,7 +18,7 @@ _AWAY = (0, 502, 503, 504)  # no answer, or a proxy's in its place
 
 
 class JobOptions(TypedDict, total=False):
-    """What any job may be told beside its source and destination; times in seconds.
+    """What any job may be told beside its source and destination, as far as it suits its kind; times in seconds.
 
     `ext` maps extensions, `prefix` bounds the keys and `prepend` stands before the names of what is written. `match`
     is a glob, `keys` and `template` choose keys relative to the source. `where` is a predicate over each object and,

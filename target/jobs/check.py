@@ -57,6 +57,8 @@ def _plan(etl: str, args: Any, registry: Registry) -> Plan | None:
 def _check_kind(order: Order) -> None:
     if order.kind == "sort" and (order.etl or order.where_etl or order.ext):
         raise JobRefused("a job that sorts runs no ETL and has no ext: transform first, then sort what was made")
+    if order.kind == "sort" and order.object_timeout_s is not None:
+        raise JobRefused("object_timeout_s bounds what transforms one object; a job that sorts has timeout_s")
     if order.sorting is not None and set("{}") & set(order.sorting.shards):
         Template.parse(order.sorting.shards)
     if order.kind != "transform" and order.sync:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-from transom.target.etl.plan import Identity, Plan, identify
+from transom.target.etl.plan import Plan, identify
 from transom.target.store.base import Attributes, ObjectInfo
 
 PREFIX = "transom-"
@@ -87,7 +87,6 @@ def result_of(plan: Plan, source: ObjectInfo) -> str:
     return identify(plan, source).base
 
 
-def up_to_date(destination: ObjectInfo, identity: Identity | str) -> bool:
-    """Whether an object is what a run would make again; `identity` is a plan's over a source, or its `base`."""
-    wanted = identity if isinstance(identity, str) else identity.base
-    return destination.attributes.metadata.get(RESULT) == wanted
+def up_to_date(destination: ObjectInfo, result: str) -> bool:
+    """Whether an object is what a run would make again; `result` as `result_of` names it."""
+    return destination.attributes.metadata.get(RESULT) == result

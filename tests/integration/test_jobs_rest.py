@@ -173,3 +173,24 @@ def test_somebody_elses_bucket_is_refused(tight: Wire, tight_bucket: str, tight_
     for source, destination in ((theirs, tight_bucket), (tight_bucket, theirs)):
         with pytest.raises(AdminError, match="somebody else's"):
             tight_admin.transform(f"s3://{source}", f"s3://{destination}", "upper")
+
+
+def test_a_key_that_is_no_admins_neither_starts_nor_sees_jobs(
+    tight: Wire, tight_bucket: str, tight_admin: AdminClient
+) -> None:
+    job = tight_admin.wait_job(tight_admin.inspect(f"s3://{tight_bucket}").id, timeout_s=WITHIN_S)
+    with AdminClient(tight.server.endpoint, *OTHER_OWNER) as user:
+        calls: list[Callable[[], object]] = [
+            user.jobs,
+            lambda: user.job(job.id),
+            lambda: list(user.job_errors(job.id)),
+            lambda: user.abort_job(job.id),
+            lambda: user.retry_job(job.id),
+            lambda: user.remove_job(job.id),
+            lambda: user.inspect(f"s3://{tight_bucket}"),
+        ]
+        for call in calls:
+            with pytest.raises(AdminError, match="not an admin's") as refused:
+                call()
+            assert refused.value.status == 403
+    assert [each.id for each in tight_admin.jobs() if each.id == job.id] == [job.id]

@@ -153,6 +153,10 @@ def test_sizes_of_shards(server: StandIn, text: str, wanted: int) -> None:
         (["transform", "s3://a", "s3://b"], "say what to transform: SOURCE DESTINATION --etl PIPELINE"),
         (["transform", "s3://a", "--etl", "x"], "say what to transform"),
         (["transform", "s3://a", "--retry-errors", "1"], "--retry-errors runs a job as it was asked for"),
+        (
+            ["transform", "--retry-errors", "1", "--num-workers", "2", "--sync"],
+            "--retry-errors runs a job as it was asked for: leave out concurrency, sync",
+        ),
         ([*PLAIN, "--args", "{"], "--args: not JSON"),
         ([*PLAIN, "--where-args", "{"], "--where-args: not JSON"),
         ([*PLAIN, "--keys", "nothing.txt"], "--keys: can't read nothing.txt: No such file or directory"),

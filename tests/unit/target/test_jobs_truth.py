@@ -79,7 +79,7 @@ def test_an_object_is_up_to_date_only_with_all_that_made_it(
     info = source(etag="1", colour="red")
     result = truth.result_of(plan, info)
     there = made(result, truth.attributes_of(truth.marks(plan, None), info, result, "a/b", "o", HERE))
-    assert truth.up_to_date(there, identify(plan, info))
+    assert truth.up_to_date(there, identify(plan, info).base)
     changed = replace(plan, stages=(replace(plan.stages[0], revision=plan.stages[0].revision + 1),))
     others = [
         (plan, source(etag="2", colour="red")),
