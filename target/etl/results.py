@@ -168,10 +168,11 @@ class Results:
         return None
 
     def close(self) -> None:
-        """Close the index."""
+        """Close the index; a thread that is writing ends that first, and can't write again."""
         self._write_touches()
         self._read.close()
-        self._write.close()
+        with self._write_lock:
+            self._write.close()
 
     # --- inside -------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,28 @@ def test_a_result_is_there_once_it_was_added_and_gone_once_forgotten(results: Re
     results.forget(an_id(1))
     assert results.get(an_id(1)) is None and not found.path.exists()
     results.forget(an_id(1))  # it may be
+
+
+def test_closing_waits_for_whoever_is_writing(tmp_path: Path) -> None:
+    # SQLite takes a connection away under a statement of another thread, and the process with it
+    for attempt in range(20):
+        results = Results(tmp_path / str(attempt), max_bytes=1000)
+        begun, ends = threading.Event(), []
+
+        def write_on(results: Results = results, begun: threading.Event = begun, ends: list[str] = ends) -> None:
+            try:
+                for number in range(1, 100_000):
+                    results.refuse(an_id(number), Refusal("skip", ""), 60.0)
+                    begun.set()
+            except sqlite3.ProgrammingError as error:
+                ends.append(str(error))
+
+        writer = threading.Thread(target=write_on)
+        writer.start()
+        assert begun.wait(30)
+        results.close()
+        writer.join(30)
+        assert ends == ["Cannot operate on a closed database."]
 
 
 def test_another_process_sees_it(results: Results, tmp_path: Path) -> None:
