@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 
 from transom.target.errors import SlowDown, TargetError
+from transom.target.etl.waiting import Room
 from transom.target.etl.watch import AbandonedError, Watch
 from transom.target.store.files import TURN, OpenFile, whole
 
@@ -155,7 +155,7 @@ class DirectRun:
         self._watch = watch
         self._error: TargetError | None = None
         self._pieces: deque[bytes] = deque()
-        self._room: threading.Semaphore | None = None  # made once the output turns out to be more than a head
+        self._room: Room | None = None  # made once the output turns out to be more than a head
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
 
@@ -181,14 +181,14 @@ class DirectRun:
                 return None
             await self._changed()
         if self._room is not None:
-            self._room.release()
+            self._room.give()
         return self._pieces.popleft()
 
     def cancel(self) -> None:
         """Stop the run: nobody reads it any more."""
         self._watch.abandon()
         if self._room is not None:
-            self._room.release()
+            self._room.give()
 
     def finish(self, error: TargetError | None) -> None:
         """End the run, once. On the event loop only."""
@@ -197,7 +197,7 @@ class DirectRun:
             self._wake()
 
     def feed(self, pieces: Iterator[bytes]) -> None:
-        """Take everything from `pieces`; from the run's thread. What is no more than a head is seen with `finish`."""
+        """Take everything from `pieces`; from the run. What is no more than a head is seen with `finish`."""
         head: list[bytes] = []
         size = 0
         for piece in pieces:
@@ -211,15 +211,15 @@ class DirectRun:
             self._feed_on(pieces)
 
     def _feed_on(self, pieces: Iterator[bytes]) -> None:
-        room = self._room = threading.Semaphore(_AHEAD - 1)  # the head has its place
+        room = self._room = Room(_AHEAD - 1)  # the head has its place
         self._loop.call_soon_threadsafe(self._wake)
         for piece in pieces:
             self._put(piece, room)
 
-    def _put(self, piece: bytes, room: threading.Semaphore) -> None:
-        if not room.acquire(blocking=False):
+    def _put(self, piece: bytes, room: Room) -> None:
+        if not room.take():
             self._watch.pause()
-            there = room.acquire(timeout=_CLIENT_IDLE_S)
+            there = room.wait(_CLIENT_IDLE_S)
             self._watch.resume()
             if not there:
                 raise AbandonedError

@@ -10,7 +10,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,6 +43,7 @@ from transom.target.etl.runtimes.served import is_served
 from transom.target.etl.spec import from_json
 from transom.target.etl.stand_in import is_installed, stand_in
 from transom.target.etl.transports.base import WorkerLost
+from transom.target.etl.waiting import sleep
 from transom.target.etl.watch import AbandonedError, Watch
 from transom.target.etl.workers import Task, WorkerPool
 from transom.target.store.base import ObjectInfo, ObjectReader
@@ -104,8 +105,7 @@ class Pipelines:
 
     def describe(self, plan: Plan, source: ObjectInfo) -> tuple[str, int | None]:
         """The output's Content-Type, and its exact size in bytes if that is known without a run."""
-        last = self.bind(plan, source)[-1]
-        return last.transformer.content_type(last.context), last.transformer.output_size(last.context)
+        return _described(self.bind(plan, source))
 
     @property
     def handover(self) -> Handover | None:
@@ -130,21 +130,30 @@ class Pipelines:
         return run(plan, reader, watch, scratch)
 
     def begin(
-        self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path
-    ) -> tuple[str, Generator[bytes, None, None]]:
-        """The output's Content-Type with what `produce` yields, for less than asking for each."""
-        if not plan.in_process:
-            return self.describe(plan, reader.info)[0], self._run_again(plan, reader, watch, scratch)
-        stages = self.bind(plan, reader.info, watch.deadline, scratch)
-        content_type = stages[-1].transformer.content_type(stages[-1].context)
-        return content_type, self._run(plan, reader, watch, scratch, stages)
+        self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path, known: bytes | None = None
+    ) -> tuple[str, int | None, Generator[bytes, None, None]]:
+        """What `describe` tells with what `produce` yields, for less than asking for each.
 
-    def _run_again(self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path) -> Generator[bytes, None, None]:
+        `known` is all that the reader would read, where that is in hand.
+        """
+        stages = self.bind(plan, reader.info, watch.deadline, scratch)
+        run = self._run if plan.in_process else self._run_again
+        return *_described(stages), run(plan, reader, watch, scratch, stages, known)
+
+    def _run_again(
+        self,
+        plan: Plan,
+        reader: ObjectReader,
+        watch: Watch,
+        scratch: Path,
+        stages: list[Bound] | None = None,
+        known: bytes | None = None,
+    ) -> Generator[bytes, None, None]:
         """Run it; where a worker is lost with none of the output handed on, again from the source, a few times."""
         for pause_s in (*_PAUSES_S, None):
             begun = False
             try:
-                with closing(self._run(plan, reader, watch, scratch)) as pieces:
+                with closing(self._run(plan, reader, watch, scratch, stages, known)) as pieces:
                     for piece in pieces:
                         begun = True
                         yield piece
@@ -153,13 +162,20 @@ class Pipelines:
                     raise EtlCrashed(str(lost), etl=watch.stage) from lost
                 _log.warning("a run of ETL %s begins again: %s", plan.name, lost)
                 _pause(pause_s, watch)
+                stages = None  # its deadline may be another by now
             else:
                 return
 
     def _run(
-        self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path, stages: list[Bound] | None = None
+        self,
+        plan: Plan,
+        reader: ObjectReader,
+        watch: Watch,
+        scratch: Path,
+        stages: list[Bound] | None = None,
+        known: bytes | None = None,
     ) -> Generator[bytes, None, None]:
-        chunks: Generator[bytes, None, None] = _read(reader)
+        chunks = _read(reader, known)
         stages = stages or self.bind(plan, reader.info, watch.deadline, scratch)
         path = reader.path if shape_of(stages[0].transformer) is Shape.FILE else None
         source: ObjectReader | None = reader
@@ -175,6 +191,10 @@ class Pipelines:
                 watch.check()
                 if piece:
                     yield piece
+
+    def only_waits(self, plan: Plan) -> bool:
+        """Whether running a plan over a small object is little but waiting for an answer."""
+        return len(plan.stages) == 1 and self.elsewhere is not None and self.elsewhere.only_waits(plan.stages[0])
 
     def _transformer(self, stage: Stage) -> Transformer:
         if not is_installed(stage.runtime):
@@ -283,6 +303,11 @@ class _Stage:
         return pieces if job.spec.max_output is None else _bounded(stage.etl, pieces, job.spec.max_output)
 
 
+def _described(stages: Sequence[Bound]) -> tuple[str, int | None]:
+    last = stages[-1]
+    return last.transformer.content_type(last.context), last.transformer.output_size(last.context)
+
+
 def too_large(plan: Plan, limits: Limits) -> EtlOutputTooLarge:
     """The error of a pipeline whose output has more bytes than any may."""
     return EtlOutputTooLarge(f"ETL '{plan.name}' made more than {limits.max_output} bytes")
@@ -323,7 +348,7 @@ def _pause(pause_s: float, watch: Watch) -> None:
     end = time.monotonic() + pause_s
     while time.monotonic() < end:
         watch.check()
-        time.sleep(_LOOK_S)
+        sleep(_LOOK_S)
 
 
 def explain(bound: Bound, error: Exception) -> TargetError:
@@ -338,7 +363,11 @@ def explain(bound: Bound, error: Exception) -> TargetError:
     return EtlFailed(f"ETL '{etl}' failed: {type(error).__name__}{reason}", etl=etl)
 
 
-def _read(reader: ObjectReader) -> Generator[bytes, None, None]:
+def _read(reader: ObjectReader, known: bytes | None) -> Generator[bytes, None, None]:
+    if known is not None:
+        if known:
+            yield known
+        return
     offset, size = 0, reader.info.size
     while offset < size:
         piece = reader.read_at(offset, min(_READ, size - offset))

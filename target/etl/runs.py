@@ -41,6 +41,8 @@ from transom.target.etl.watch import Watch
 from transom.target.store.base import ObjectInfo, ObjectReader, Store
 
 _REFUSED_FOR_S = 60.0
+_SMALL = 256 * 1024  # of which a copy costs less than a thread
+_ENDING_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +142,23 @@ class Runner:
         """Start a run for one client; raises SlowDown when no slot comes free before `give_up`."""
         plan = wanted.plan
         watch = self._watch(plan)
-        run = DirectRun(*self._pipelines.describe(plan, wanted.source), watch)
         held = ExitStack()
         try:
             held.enter_context(self._pipelines.holding(plan))
             reader, slot = await self._enter(wanted, give_up)
             watch.begin()
-            work = partial(self._feed, run, wanted, reader, watch)
-            self._threads.start(work, watch, slot, _etls(plan), partial(self._ended, run, wanted, held))
+            scratch = self._results.scratch_folder
+            try:
+                known = _at_once(reader) if self._pipelines.only_waits(plan) else None
+                content_type, size, pieces = self._pipelines.begin(plan, reader, watch, scratch, known)
+            except BaseException:
+                reader.close()
+                slot.release()
+                raise
+            run = DirectRun(content_type, size, watch)
+            work = partial(_feed, run, reader, pieces)
+            told = partial(self._ended, run, wanted, held)
+            self._threads.start(work, watch, slot, _etls(plan), told, on_loop=known is not None)
         except BaseException:
             held.close()
             raise
@@ -158,6 +169,9 @@ class Runner:
         for task in list(self._tasks):
             task.cancel()
         self._threads.close()
+        await asyncio.sleep(0)  # what ran on the event loop is told of its end now
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_ENDING_S)
         self._pipelines.close()
 
     # --- one cached run -----------------------------------------------------------------------
@@ -207,7 +221,8 @@ class Runner:
         run.attach(fd)
         produced = 0
         try:
-            with closing(reader), closing(self._produce(wanted, reader, watch)) as pieces:
+            made = self._pipelines.produce(wanted.plan, reader, watch, self._results.scratch_folder)
+            with closing(reader), closing(made) as pieces:
                 for piece in pieces:
                     _write_all(fd, piece)
                     produced += len(piece)
@@ -233,10 +248,6 @@ class Runner:
 
     # --- one direct run -----------------------------------------------------------------------
 
-    def _feed(self, run: DirectRun, wanted: Wanted, reader: ObjectReader, watch: Watch) -> None:
-        with closing(reader), closing(self._produce(wanted, reader, watch)) as pieces:
-            run.feed(pieces)
-
     def _ended(self, run: DirectRun, wanted: Wanted, held: ExitStack, error: TargetError | None) -> None:
         with suppress(CatalogError):
             if error is None and not self._broken(wanted.plan):  # there is nothing to write down
@@ -253,10 +264,6 @@ class Runner:
                 run.finish(error)
 
     # --- any run ------------------------------------------------------------------------------
-
-    def _produce(self, wanted: Wanted, reader: ObjectReader, watch: Watch) -> Generator[bytes, None, None]:
-        """What the run makes; to be closed, which stops its workers too."""
-        return self._pipelines.produce(wanted.plan, reader, watch, self._results.scratch_folder)
 
     async def _judge(self, wanted: Wanted, error: TargetError | None) -> None:
         """Tell the circuits: a crash or a deadline is that of the stage it names. Write down what failed."""
@@ -319,6 +326,19 @@ class Runner:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _feed(run: DirectRun, reader: ObjectReader, pieces: Generator[bytes, None, None]) -> None:
+    with closing(reader), closing(pieces):
+        run.feed(pieces)
+
+
+def _at_once(reader: ObjectReader) -> bytes | None:
+    """A small object whole, if reading it waits for no disk."""
+    size = reader.info.size
+    if size > _SMALL:
+        return None
+    return reader.at_once(0, size) if size else b""
 
 
 def _etls(plan: Plan) -> list[str]:

@@ -46,6 +46,7 @@ def merged_args(etl: str, spec: Spec, value: object, options: Mapping[str, str])
     return _canonical(etl, args)
 
 
+@lru_cache(maxsize=64)
 def args_text(canonical: str) -> str:
     """What a worker is sent as `etl_args`: text as it is, any other value as JSON, nothing for none."""
     value = json.loads(canonical)

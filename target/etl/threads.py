@@ -1,4 +1,4 @@
-"""Runs the work of runs in threads, each under its deadline; what comes of it is told once, on the event loop.
+"""Runs the work of runs under its deadline, in threads or beside the event loop; what comes of it is told once, there.
 
 It knows neither stores nor results. All but the work itself happens on the event loop, so it needs no locks.
 """
@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 
 from transom.target.errors import EtlFailed, TargetError
 from transom.target.etl.limits import Gate, Slot
+from transom.target.etl.waiting import LoopWork
 from transom.target.etl.watch import AbandonedError, Watch
 
 _DEADLINE_GRACE_S = 0.5  # a worker past its deadline is killed by the run's own thread first
@@ -37,16 +38,30 @@ class RunThreads:
         self._threads = 0
         self._busy = 0
         self._closed = False
+        self._on_loop: dict[_Run, LoopWork] = {}
 
-    def start(self, work: Callable[[], None], watch: Watch, slot: Slot, etls: Sequence[str], told: Told) -> None:
+    def start(
+        self,
+        work: Callable[[], None],
+        watch: Watch,
+        slot: Slot,
+        etls: Sequence[str],
+        told: Told,
+        *,
+        on_loop: bool = False,
+    ) -> None:
         """Run `work`; call `told` with its error or None, and give `slot` back, once it has ended.
 
         Past the deadline `told` is called without it, and the slot counts as lost for now: for the ETL at work, else
-        for all of `etls`.
+        for all of `etls`. Work that does little but wait, by what `waiting` has for that, needs no thread: `on_loop`.
         """
         if self._closed:
             raise RuntimeError("the server stops")
         run = _Run(self, work, watch, slot, etls, told, asyncio.get_running_loop())
+        if on_loop:
+            here = self._on_loop[run] = LoopWork(run.do_here, run.loop)
+            here.switch()  # it looks at its deadline by itself: it never waits for long
+            return
         if self._busy >= self._threads and self._threads < _THREADS:
             thread = threading.Thread(target=_serve, args=(self._queue,), name=f"etl-{self._threads + 1}", daemon=True)
             try:
@@ -61,25 +76,31 @@ class RunThreads:
         self._queue.put(run)
 
     def close(self) -> None:
-        """Begin nothing more, and tell nobody of what has not begun; the threads end with what they are at."""
+        """Begin nothing more, and tell nobody of what has not begun; the threads end with what they are at.
+
+        What runs on the event loop ends now.
+        """
         self._closed = True
         with suppress(Empty):
             while (run := self._queue.get_nowait()) is not None:
                 run.drop()
         for _ in range(self._threads):
             self._queue.put(None)
+        for here in list(self._on_loop.values()):
+            here.stop(AbandonedError())
 
     def lost(self, etls: Sequence[str], by: int) -> None:
         """Count slots lost to threads that are late, or got back (-1)."""
         for etl in etls:
             self._gate.lost(etl, by)
 
-    def returned(self) -> None:
-        """Note that a thread is free again."""
-        self._busy -= 1
+    def returned(self, run: _Run) -> None:
+        """Note that a run's work is over."""
+        if self._on_loop.pop(run, None) is None:
+            self._busy -= 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Run:
     """One piece of work."""
 
@@ -99,6 +120,12 @@ class _Run:
         with suppress(RuntimeError):  # the loop is closed: nobody is to be told
             self.loop.call_soon_threadsafe(self._returned, error)
 
+    def do_here(self) -> None:
+        """Do the work; on the event loop."""
+        error = _caught(self.work, self.watch)
+        with suppress(RuntimeError):  # the loop is closed: nobody is to be told
+            self.loop.call_soon(self._returned, error)
+
     def look_later(self) -> None:
         """Look again once the deadline, as it is now, has passed."""
         self._timer = self.loop.call_later(max(self.watch.left_s(), 0) + _DEADLINE_GRACE_S, self._look)
@@ -110,7 +137,7 @@ class _Run:
             self._timer.cancel()
 
     def _returned(self, error: TargetError | None) -> None:
-        self.threads.returned()
+        self.threads.returned(self)
         self.drop()
         if self._late:
             self.threads.lost(self._late, -1)

@@ -129,7 +129,7 @@ class Maker:
             made = run_small(self._site.pipelines, plan, reader, watch, self._site.scratch, SMALL)
         if made is not None:
             return self._hold(making, *made)
-        content_type, pieces = self._site.pipelines.begin(plan, reader, watch, self._site.scratch)
+        content_type, _, pieces = self._site.pipelines.begin(plan, reader, watch, self._site.scratch)
         with closing(pieces):
             output, whole = _head(pieces)
             return (

@@ -87,12 +87,12 @@ class RemotePipelines(Pipelines):
         return self._fetch(self.link, plan, reader, watch)
 
     def begin(
-        self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path
-    ) -> tuple[str, Generator[bytes, None, None]]:
-        """The output's Content-Type with what `produce` yields."""
+        self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path, known: bytes | None = None
+    ) -> tuple[str, int | None, Generator[bytes, None, None]]:
+        """What `describe` tells with what `produce` yields."""
         if plan.in_process or self.link is None:
-            return super().begin(plan, reader, watch, scratch)
-        return self.describe(plan, reader.info)[0], self._fetch(self.link, plan, reader, watch)
+            return super().begin(plan, reader, watch, scratch, known)
+        return *self.describe(plan, reader.info), self._fetch(self.link, plan, reader, watch)
 
     def _fetch(self, link: S3Link, plan: Plan, reader: ObjectReader, watch: Watch) -> Generator[bytes, None, None]:
         with closing(self._ask(link, plan, reader, watch)) as body, broken_off():

@@ -6,10 +6,12 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from transom.target.etl.plan import Stage
 from transom.target.etl.runtimes.handover import Handover
 from transom.target.etl.runtimes.jobs import Job
 from transom.target.etl.runtimes.served import ServedRuntime, is_served
 from transom.target.etl.runtimes.url import UrlRuntime
+from transom.target.etl.spec import from_json
 from transom.target.etl.watch import Watch
 
 
@@ -39,6 +41,10 @@ class Elsewhere:
         if is_served(job.stage):
             return self.served.run(job, chunks, watch)
         return self.commands.run(job, chunks, watch)
+
+    def only_waits(self, stage: Stage) -> bool:
+        """Whether to run the stage is to exchange messages over a socket, and no more."""
+        return stage.runtime == "url" or (is_served(stage) and not from_json(stage.spec).direct_file)
 
     def close(self) -> None:
         """Let go of everything."""

@@ -23,6 +23,7 @@ from transom.target.etl.spec import Spec, from_json
 from transom.target.etl.transports.base import Address, Transport, Unreachable, WorkerLost
 from transom.target.etl.transports.http import HttpTransport, Method
 from transom.target.etl.transports.ws import WsTransport
+from transom.target.etl.waiting import sleep
 from transom.target.etl.watch import Watch
 from transom.target.etl.workers_status import WorkerState, WorkerStatus, read_target
 from transom.target.store.base import ObjectInfo
@@ -135,7 +136,7 @@ class ServedRuntime:
             if worker is not None and worker.state == "failed":
                 raise EtlUnavailable(f"ETL '{etl}' is unavailable: {worker.message}", retry_after_s=15, etl=etl)
             watch.check()
-            time.sleep(_POLL_S)
+            sleep(_POLL_S)
         raise EtlUnavailable(f"ETL '{etl}' is unavailable: its worker is not up", retry_after_s=15, etl=etl)
 
     def _last_words(self, stage: Stage, before: WorkerStatus, watch: Watch, within_s: float) -> str:
@@ -151,7 +152,7 @@ class ServedRuntime:
                     said = worker.message if worker is not None else ""
                     return f"ETL '{stage.etl}' crashed: {said}" if said else ""
                 watch.check()
-                time.sleep(_POLL_S)
+                sleep(_POLL_S)
         except EtlUnavailable:  # it was to end anyway
             pass
         finally:

@@ -5,7 +5,6 @@ The service is neither started nor watched.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import threading
 import time
@@ -24,6 +23,7 @@ from transom.target.etl.runtimes.url_rules import AddressRefusedError, Service, 
 from transom.target.etl.transports.base import Address, Transport, WorkerLost
 from transom.target.etl.transports.http import HttpTransport
 from transom.target.etl.transports.ws import WsTransport
+from transom.target.etl.waiting import aside
 from transom.target.etl.watch import Watch
 
 SIGNATURE = "Transom-Signature"
@@ -83,7 +83,9 @@ class UrlRuntime:
     def _addresses(self, service: Service) -> tuple[str, ...]:
         found = self._found.get(service)
         if found is None or time.monotonic() - found.at > _FRESH_S:
-            found = self._found[service] = _Found(tuple(self._rules.addresses(service)), time.monotonic())
+            found = self._found[service] = _Found(
+                tuple(aside(partial(self._rules.addresses, service))), time.monotonic()
+            )
         return found.addresses
 
     def _turn(self, service: Service) -> None:
@@ -125,8 +127,8 @@ def signed(secret: str, method: str, target: str, now_s: int | None = None) -> M
     line has it: path and query, percent-encoded. A service should refuse times more than a few minutes off.
     """
     at = int(time.time()) if now_s is None else now_s
-    digest = hmac.new(secret.encode(), f"{at}.{method}.{target}".encode(), hashlib.sha256).hexdigest()
-    return {SIGNATURE: f"t={at},v1={digest}"}
+    digest = hmac.digest(secret.encode(), f"{at}.{method}.{target}".encode(), "sha256")
+    return {SIGNATURE: f"t={at},v1={digest.hex()}"}
 
 
 @lru_cache(maxsize=256)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from transom.target.etl.transports.sockets import LOOK_S, Look
+from transom.target.etl.waiting import on_loop
 
 _MAX_IDLE = 32
 _IDLE_S = 30.0
@@ -38,6 +39,9 @@ class Connection:
 
     def wait(self) -> int:
         """Wait a quarter of a second at most until something can be sent or received; the events of poll(2)."""
+        work = on_loop()
+        if work is not None:
+            return work.ready(self.sock, select.POLLIN | select.POLLOUT, LOOK_S)
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(self.sock, select.POLLIN | select.POLLOUT)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Generic
 
 from transom.target.etl.transports.connections import C
-from transom.target.etl.transports.sockets import Look
+from transom.target.etl.transports.sockets import LOOK_S, Look
+from transom.target.etl.waiting import on_loop
 
 Buffers = Sequence[bytes | memoryview]
 READ = 256 * 1024  # asked for where the length isn't known
@@ -26,7 +27,7 @@ class BrokenError(Exception):
 class Exchange(Generic[C]):
     """Sends `first`, then what `rest` yields, each only when the one before it is sent."""
 
-    __slots__ = ("_look", "_pending", "_rest", "_sending", "_sock", "all_sent", "connection", "heard")
+    __slots__ = ("_look", "_pending", "_rest", "_sending", "_sock", "_work", "all_sent", "connection", "heard")
 
     def __init__(self, connection: C, first: Buffers, rest: Iterator[Buffers], look: Look) -> None:
         self.connection = connection
@@ -37,6 +38,7 @@ class Exchange(Generic[C]):
         self._rest = rest
         self._look = look
         self._sending = True
+        self._work = on_loop()
 
     def receive(self, at_most: int = READ) -> bytes:
         """The next bytes that came, b"" at the end of the stream; sends meanwhile.
@@ -50,7 +52,7 @@ class Exchange(Generic[C]):
         if data is None and self.heard:
             self.connection.acknowledge()
         while data is None:
-            data = self._receive(at_most, 0)
+            data = self._arriving(at_most)
             if data is None:
                 self._look()
         if data:
@@ -88,6 +90,13 @@ class Exchange(Generic[C]):
         events = self.connection.wait()
         self._look()
         return self._receive(at_most, socket.MSG_DONTWAIT) if events & _TO_READ else None
+
+    def _arriving(self, at_most: int) -> bytes | None:
+        """What comes within a quarter of a second."""
+        if self._work is None:
+            return self._receive(at_most, 0)
+        self._work.ready(self._sock, select.POLLIN, LOOK_S)
+        return self._receive(at_most, socket.MSG_DONTWAIT)
 
     def _receive(self, at_most: int, flags: int) -> bytes | None:
         try:

@@ -12,9 +12,11 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from transom.target.etl.transports.base import Address
 from transom.target.etl.transports.tls import secured
+from transom.target.etl.waiting import aside
 
 Look = Callable[[], None]
 LOOK_S = 0.25
@@ -30,6 +32,10 @@ def connect(address: Address, look: Look) -> socket.socket:
     `look` is called every quarter of a second while nothing happens. The socket is a blocking one, and stays so, whose
     `recv` and `send` wait that long at most and then raise BlockingIOError.
     """
+    return aside(partial(_connected, address, look))
+
+
+def _connected(address: Address, look: Look) -> socket.socket:
     sock = _made_for(address)
     try:
         _bound(sock)
@@ -68,10 +74,19 @@ def listen_in_netns(pid: int, port: int, host: str = "127.0.0.1") -> socket.sock
 def _connect(sock: socket.socket, address: Address, look: Look) -> None:
     where = address.unix or (address.host, address.port)
     # SO_SNDTIMEO bounds a connect too, also one that waits for room in a unix socket's queue
-    while (code := sock.connect_ex(where)) in _UNDER_WAY:
+    while (code := sock.connect_ex(where)) in _UNDER_WAY or (not code and not _is_connected(sock)):
         look()
     if code:
         raise OSError(code, os.strerror(code), str(address))
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    """Whether it truly is: Python takes a unix socket for connected whose connect was interrupted while it waited."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _made_for(address: Address) -> socket.socket:

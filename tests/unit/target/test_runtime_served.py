@@ -30,6 +30,8 @@ from transom.target.etl.workers import WorkerPool
 from transom.target.etl.workers_status import EtlStatus, WorkerState, WorkerStatus, forget_status, write_status
 from transom.target.store.base import ObjectInfo, ObjectReader
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 DATA = bytes(range(256)) * 8
 
 

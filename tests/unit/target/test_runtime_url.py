@@ -34,6 +34,8 @@ from transom.target.etl.spec_load import load
 from transom.target.etl.transports.base import WorkerLost
 from transom.target.etl.watch import Watch
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 MASTER = b"the server's own secret"
 NAMES = {
     "partner.example": ["93.184.216.34"],

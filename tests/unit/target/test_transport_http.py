@@ -18,6 +18,8 @@ from transom.target.etl.transports.base import WorkerLost
 from transom.target.etl.transports.http import HttpTransport
 from transom.target.etl.watch import AbandonedError, Watch
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 MIB = 1024 * 1024
 Serve = Callable[[Wire], object]
 

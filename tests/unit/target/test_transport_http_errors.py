@@ -16,6 +16,8 @@ from transom.target.etl.transports.base import Address, Unreachable, WorkerLost
 from transom.target.etl.transports.http import HttpTransport
 from transom.target.etl.watch import Watch
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 
 def outcome_of(serve: Callable[[Wire], object], **call: object) -> tuple[bytes, Exception | None]:
     """What was handed on, and what was raised then."""

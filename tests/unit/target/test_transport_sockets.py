@@ -16,6 +16,8 @@ from transom.target.etl.transports import sockets
 from transom.target.etl.transports.base import Address
 from transom.target.etl.transports.sockets import connect, listen_in_netns
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 # Enters a network namespace of its own, brings its loopback up, answers one line with the other
 CHILD = """
 import ctypes, fcntl, socket, struct, sys

@@ -34,6 +34,8 @@ from transom.target.etl.transports.ws import PROTOCOL, WsTransport
 from transom.target.etl.transports.ws_frames import BINARY, CONTINUATION, FrameError, FrameReader, frame
 from transom.target.etl.watch import Watch
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 MIB = 1024 * 1024
 
 
