@@ -1,4 +1,4 @@
-"""How the work of a run waits: in a thread of its own it blocks, in a greenlet on the event loop others go on meanwhile.
+"""How the work of a run waits: in a thread of its own it blocks, on the event loop others go on meanwhile.
 
 The work itself is the same, and calls what is here wherever it would block. It knows nothing of runs or transports.
 """
