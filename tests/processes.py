@@ -33,7 +33,11 @@ def state(pid: int) -> str:
 
 
 def gone(pid: int) -> bool:
-    return state(pid) in ("", "Z")
+    """Whether it is over, for its parent too: while other threads of it still end, it can't be waited for."""
+    try:
+        return state(pid) in ("", "Z") and len(list(Path(f"/proc/{pid}/task").iterdir())) <= 1
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def children(pid: int) -> list[int]:
