@@ -10,8 +10,7 @@ from transom.client.records import Job, JobError, JsonObject
 from transom.client.rest import AdminError, Rest, as_is, query, segment
 
 ERRORS_PAGE = 5000
-_POLL_S = (0.03, 0.12, 0.5)  # at first, once it isn't a small job, at most: asking costs the server what jobs need
-_SMALL_JOB_S = 0.3
+_POLL_S = (0.1, 0.5)  # at least, at most: asking costs the server what jobs need
 _POLL_EACH = 0.1  # of the time that was waited so far
 _PATIENCE_S = 30.0
 _AWAY = (0, 502, 503, 504)  # no answer, or a proxy's in its place
@@ -120,26 +119,29 @@ class JobCalls(Rest):
         """All jobs, the newest first."""
         return self._call("GET", "/jobs", lambda data: tuple(map(Job.from_json, data["jobs"])))
 
-    def job(self, job_id: str) -> Job:
-        """One job as it is now."""
-        return self._call("GET", f"/jobs/{segment(job_id)}", Job.from_json)
+    def job(self, job_id: str, *, wait_s: float = 0.0) -> Job:
+        """One job as it is now; or as it is once it has ended, or `wait_s` have passed: up to a second."""
+        path = f"/jobs/{segment(job_id)}" + query({"wait_ms": int(wait_s * 1000) or None})
+        return self._call("GET", path, Job.from_json)
 
     def watch_job(self, job_id: str, *, patience_s: float = _PATIENCE_S) -> Iterator[Job]:
         """Yield a job as it is, again and again until it has ended; a server away is waited for up to `patience_s`."""
-        began_s, gone_s = time.monotonic(), 0.0
+        began_s, gone_s, pause_s = time.monotonic(), 0.0, 0.0
         while True:
             try:
-                job = self.job(job_id)
+                job = self.job(job_id, wait_s=pause_s)  # the pause is the server's, which knows when to break it off
             except AdminError as error:
                 gone_s = gone_s or time.monotonic()
                 if error.status not in _AWAY or time.monotonic() - gone_s > patience_s:
                     raise
+                time.sleep(_POLL_S[0])
             else:
                 gone_s = 0.0
                 yield job
                 if job.ended:
                     return
-            time.sleep(_pause_s(time.monotonic() - began_s))
+            least_s, most_s = _POLL_S
+            pause_s = min(max(least_s, (time.monotonic() - began_s) * _POLL_EACH), most_s)
 
     def wait_job(self, job_id: str, *, timeout_s: float | None = None, patience_s: float = _PATIENCE_S) -> Job:
         """Wait until a job has ended, well or not: see its `state`. Raises TimeoutError; the job goes on then."""
@@ -170,12 +172,6 @@ class JobCalls(Rest):
             path = f"/jobs/{segment(job_id)}/errors" + query({"after": after, "limit": ERRORS_PAGE})
             page, after = self._call("GET", path, _errors_page)
             yield from page
-
-
-def _pause_s(waited_s: float) -> float:
-    """How long to wait before asking again."""
-    first_s, least_s, most_s = _POLL_S
-    return first_s if waited_s < _SMALL_JOB_S else min(max(least_s, waited_s * _POLL_EACH), most_s)
 
 
 def _errors_page(data: Mapping[str, Any]) -> tuple[list[JobError], int | None]:

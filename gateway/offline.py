@@ -7,10 +7,12 @@ forks, so what they need is imported here, once.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -36,13 +38,14 @@ from transom.target.etl.workers import WorkerPool
 from transom.target.jobs.catalog import FOLDERS
 from transom.target.jobs.desk import Desk
 from transom.target.jobs.engines.base import Engine, Opener
-from transom.target.jobs.engines.local import LocalEngine
+from transom.target.jobs.engines.local import MOST_EXECUTORS, LocalEngine
 from transom.target.jobs.fairness import JobPlaces
 from transom.target.jobs.records import Job
 from transom.target.jobs.run import RunSettings, run_job
 from transom.target.jobs.site import Site
 
 _PR_SET_PDEATHSIG = 1
+_PRELOADED = ("transom.plugins.builtin.av_audio",)  # some 15 MB, mostly of files; they start no threads
 _INLINE = 2**62  # bytes: a job's worker does nothing else, so it runs transformers itself
 
 
@@ -67,7 +70,7 @@ def main() -> None:
         open_site=partial(open_site, folder, assignment.config, assignment.keys[0]["owner"]),
         engines={"local": _local, "ray": partial(_ray, assignment, config)},
     )
-    Desk(folder, config.jobs.concurrency, partial(run_job, settings)).serve(lambda: bool(stopping))
+    Desk(folder, config.jobs.concurrency, partial(run_job, settings), _preload).serve(lambda: bool(stopping))
 
 
 def open_site(folder: Path, config: dict[str, Any], first_owner: str, scratch: Path) -> Site:
@@ -89,8 +92,17 @@ def _transformers() -> Transformers:
     return load()
 
 
-def _local(opener: Opener, _job: Job) -> Engine:
-    return LocalEngine(opener)
+def _preload() -> None:
+    """Import what transformers would import with their first run: every job's executors would do so anew."""
+    for name in _PRELOADED:
+        with suppress(ImportError):
+            importlib.import_module(name)
+
+
+def _local(opener: Opener, job: Job) -> Engine:
+    """An engine whose executors open their sites while the job's objects are listed."""
+    order = job.order
+    return LocalEngine(opener, ready=(order.concurrency or MOST_EXECUTORS) if order.source.is_prefix else 1)
 
 
 def _ray(assignment: Assignment, config: Config, opener: Opener, job: Job) -> Engine:

@@ -95,7 +95,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("DELETE", "/views/{name}", "Remove a view", views.remove_view),
     Verb("GET", "/jobs", "List jobs", jobs.jobs, gives=JobsShown),
     Verb("POST", "/jobs", "Start a job", jobs.start_job, takes=Order, gives=JobShown, limit=jobs.MAX_ORDER),
-    Verb("GET", "/jobs/{name}", "Show a job", jobs.job, gives=JobShown),
+    Verb("GET", "/jobs/{name}", "Show a job", jobs.job, gives=JobShown, query=("wait_ms",)),
     Verb("POST", "/jobs/{name}/abort", "Stop a job", jobs.abort_job, gives=JobShown),
     Verb("POST", "/jobs/{name}/retry", "Start a job again for what it failed on", jobs.retry_job, gives=JobShown),
     Verb(

@@ -6,6 +6,7 @@ What a job does is decided elsewhere: here is who may ask for it, and what is re
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from starlette.requests import Request
@@ -23,12 +24,15 @@ from transom.target.errors import BucketExists, NoSuchBucket
 from transom.target.etl.registry import Registry
 from transom.target.jobs.check import check_order
 from transom.target.jobs.order import Order
-from transom.target.jobs.records import Job
+from transom.target.jobs.records import ENDED, Job
 from transom.target.store.base import Bucket
 
 MAX_ORDER = 64 * 1024 * 1024  # a million keys
 MAX_ERRORS = 10_000
+MAX_WAIT_MS = 1000  # a server that stops lets requests end
 _ERRORS = 1000
+_LOOK_S = 0.01
+_LOOK_AGAIN_S = 0.5  # a process killed between its change and telling of it
 
 
 async def jobs(admin: Admin, _r: Request, _p: Principal, _b: bytes) -> tuple[int, Any]:
@@ -38,8 +42,15 @@ async def jobs(admin: Admin, _r: Request, _p: Principal, _b: bytes) -> tuple[int
 
 
 async def job(admin: Admin, request: Request, _p: Principal, _b: bytes) -> tuple[int, Any]:
-    """Show one job."""
-    return 200, shown(await asyncio.to_thread(admin.jobs.get, request.path_params["name"]))
+    """Show one job; with `wait_ms` once it has ended, or so many milliseconds later."""
+    until = time.monotonic() + number(request, "wait_ms", 0, low=0, high=MAX_WAIT_MS) / 1000
+    while True:
+        seen, looked = admin.jobs.stamp(), time.monotonic()
+        found = await asyncio.to_thread(admin.jobs.get, request.path_params["name"])
+        if found.state in ENDED or looked >= until:
+            return 200, shown(found)
+        while admin.jobs.stamp() == seen and time.monotonic() < min(until, looked + _LOOK_AGAIN_S):  # noqa: ASYNC110 - it changes elsewhere
+            await asyncio.sleep(_LOOK_S)
 
 
 async def start_job(admin: Admin, _r: Request, principal: Principal, order: Order) -> tuple[int, Any]:

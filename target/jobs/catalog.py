@@ -78,6 +78,10 @@ class JobCatalog:
 
     # --- asking ---------------------------------------------------------------------------------
 
+    def stamp(self) -> bytes:
+        """What changes with whatever is said of any job but its progress; quick."""
+        return self._stamp.look()
+
     def get(self, job_id: str) -> Job:
         """Raises NoSuchJob."""
         with self._lock, sqlite_errors():

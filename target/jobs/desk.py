@@ -50,11 +50,15 @@ class _Runner:
 
 @dataclass(slots=True)
 class Desk:
-    """Starts the jobs of a data folder, at most `concurrency` at a time. `run` is what a runner does."""
+    """Starts the jobs of a data folder, at most `concurrency` at a time. `run` is what a runner does.
+
+    `preload` imports what runners would import, once what was waiting at the start has its runners.
+    """
 
     folder: Path
     concurrency: int
     run: Callable[[Job], None]
+    preload: Callable[[], None] = lambda: None
     _runners: dict[str, _Runner] = field(default_factory=dict)
     _ended: dict[str, str] = field(default_factory=dict)  # how runners did that the catalog wasn't told of yet
     _deaths: Counter[str] = field(default_factory=Counter)
@@ -65,11 +69,13 @@ class Desk:
 
     def serve(self, stopped: Callable[[], bool]) -> None:
         """Start what is asked for until told to stop; jobs under way are begun again by the next desk."""
-        gc.collect()
-        gc.freeze()  # runners share it: a collection would copy it
+        _freeze()
         with closing(Stamp(self.folder / STAMP)) as stamp:
             self._sweep()
             try:
+                self._step(stamp)
+                self.preload()
+                _freeze()
                 while not stopped():
                     self._step(stamp)
                     time.sleep(_POLL_S)
@@ -168,6 +174,12 @@ class Desk:
         """Remove what killed runners and removed jobs left."""
         with suppress(CatalogError, OSError), closing(JobCatalog.open(self.folder)) as catalog:
             catalog.sweep()
+
+
+def _freeze() -> None:
+    """Leave alone what there is: runners share it, and a collection would copy it."""
+    gc.collect()
+    gc.freeze()
 
 
 def _be_runner(run: Callable[[Job], None], job: Job, parent: int) -> NoReturn:

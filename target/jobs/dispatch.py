@@ -67,7 +67,7 @@ class Dispatch:
     def _batch(self) -> Batch:
         if self._alone:
             item = self._alone.popleft()
-            return Batch((item,), self._place_of(item.key))
+            return Batch((item,), self._place_of(item.key), alone=True)
         if not self._pages:
             self._read_page()
         place, page = self._pages[0]

@@ -1,6 +1,7 @@
 """One batch under way: opens, transforms and writes object by object, small outputs together.
 
-It runs in a thread that is left alone when a transformer hangs: whoever waits for it then takes what there is.
+It runs in a thread that is left alone when a transformer hangs: whoever waits for it then takes what there is. Its last
+write is left to whoever waits: the next batch may be under way by then.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Doing:
     # --- the batch --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Do the batch. Ends early, without a word, once it was given up."""
+        """Do the batch, but for a last `write`. Ends early, without a word, once it was given up."""
         try:
             with self._holding_workers():
                 for item in self._items:
@@ -79,7 +80,6 @@ class Doing:
                         await self.write()
         except GivenUpError:
             return
-        await self.write()
 
     async def write(self) -> None:
         """Write what is held, and so decide it."""

@@ -6,10 +6,11 @@ It knows the site that it works in, nothing of catalogs, worklists or engines.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from transom.target.etl.plan import Plan
 from transom.target.jobs.doing import Doing
+from transom.target.jobs.engines.base import Later, StagedWork
 from transom.target.jobs.hands import is_done
 from transom.target.jobs.making import Judge, Task
 from transom.target.jobs.order import Order
@@ -25,11 +26,13 @@ _GRACE_S = 0.5  # a worker past its deadline is killed by the run's own thread f
 class Batch:
     """Objects to do together, and the target near which that is best done ("" for anywhere).
 
-    Good ones have some 128 items, or fewer of about 16 MiB in all: one wait for the disk is shared by them.
+    Good ones have some 128 items, or fewer of about 16 MiB in all: one wait for the disk is shared by them. One that
+    is `alone` has an object that may kill its worker: nothing else is under way in it then, to be taken for that one.
     """
 
     items: tuple[Item, ...]
     place: str = ""
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class TransformWork:
+class TransformWork(StagedWork[Batch, Done]):
     """How the objects of one job are transformed, or inspected; `plan` is None where they are only read.
 
     `owner` owns what is written. `where_plan` is the plan of the order's `where_etl`, None without one.
@@ -57,8 +60,8 @@ class TransformWork:
     owner: str
     where_plan: Plan | None = None
 
-    def __call__(self, site: Site, batch: Batch, /) -> Done:
-        """Do a batch; blocking. What goes wrong with an object is its outcome, never raised."""
+    def begin(self, site: Site, batch: Batch, /) -> Done | Later[Done]:
+        """Do a batch but for its last write; blocking. What goes wrong with an object is its outcome, never raised."""
         doing = Doing(Task(self.order, self.plan, self._judge(), self.owner), site, batch.items)
         future = site.hands.do(lambda: site.wait(doing.run()))
         while not is_done(future, _until(doing)):
@@ -66,7 +69,8 @@ class TransformWork:
                 site.wait(doing.write())
                 return Done(tuple(doing.outcomes), doing.unfinished, worn_out=True)
         future.result()
-        return Done(tuple(doing.outcomes))
+        last = partial(_write, site, doing)
+        return last() if batch.alone else Later(last)
 
     def _judge(self) -> Judge | None:
         """What judges by outputs: where it needs none, the predicate was asked when the objects were chosen."""
@@ -74,6 +78,11 @@ class TransformWork:
         if predicate is None or not predicate.needs_output:
             return None
         return Judge(predicate.after, self.where_plan)
+
+
+def _write(site: Site, doing: Doing) -> Done:
+    site.wait(doing.write())
+    return Done(tuple(doing.outcomes))
 
 
 def _until(doing: Doing) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,61 @@ def test_a_job_goes_on_after_its_processes_were_killed(
     assert ended.written + ended.unchanged == 300
     assert len(_keys(s3, "made")) == 300
     assert sum(_runs(log).values()) < 600
+
+
+@pytest.mark.parametrize("victim", ["executor", "server"])
+def test_a_batch_being_written_and_the_next_one_are_done_again_after_a_kill(
+    start_server: Callable[..., RunningServer], tmp_path: Path, victim: str
+) -> None:
+    """Killed while one batch waits for its commit and another was computed: none is lost, none written twice."""
+    count = 200
+    server = start_server()
+    s3, log = server.client(max_pool_connections=16), tmp_path / "runs"
+    _fill(s3, "some", count)
+    with AdminClient(server.endpoint, ACCESS, SECRET) as admin:
+        args = {"log": str(log), "seconds": 0.01}
+        job = admin.transform("s3://some", "s3://made", "count", args=args, concurrency=1)
+        eventually(lambda: admin.job(job.id).written)
+        with _no_commits(server.folder):
+            in_hand = _standing(log)
+            written = _keys(s3, "made")
+            assert sum(in_hand.values()) - len(written) >= 16  # the first batches have 8
+            if victim == "server":
+                server.kill()
+            else:
+                kill(eventually(lambda: _deepest(children(_jobs_process(server))[0])))
+        if victim == "server":
+            server.start()
+        ended = admin.wait_job(job.id, timeout_s=60)
+    assert (ended.state, ended.failed, ended.total) == ("done", 0, count)
+    assert ended.written + ended.unchanged == count
+    s3 = server.client()
+    made = _keys(s3, "made")
+    assert len(made) == count
+    assert {key: made[key] for key in written} == written
+    runs = _runs(log)
+    assert len(runs) == count
+    assert max(runs.values()) == 2
+    assert {name.rpartition("/")[2] for name, times in runs.items() if times > 1}.isdisjoint(written)
+    for n in range(0, count, 7):
+        assert s3.get_object(Bucket="made", Key=f"k{n:05}")["Body"].read() == str(n).encode()
+
+
+@contextmanager
+def _no_commits(folder: Path) -> Iterator[None]:
+    """Nothing is committed to the store inside: whoever writes waits."""
+    with (folder / "store" / "writer.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _standing(log: Path) -> Counter[str]:
+    """The runs, once no more are begun for a while."""
+    while True:
+        before = _runs(log)
+        time.sleep(0.5)  # fifty times what a run takes
+        if _runs(log) == before:
+            return before
 
 
 def _deepest(pid: int) -> int | None:

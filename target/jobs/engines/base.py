@@ -48,6 +48,26 @@ class Work(Protocol[T_contra, R_co]):
 
 
 @dataclass(frozen=True, slots=True)
+class Later(Generic[R]):
+    """The result of a task of which only waiting is left: `wait` does that, in any thread, and returns it."""
+
+    wait: Callable[[], R]
+
+
+class StagedWork(Work[T_contra, R], ABC):
+    """Work whose tasks may end with a wait, while which a worker can do the next."""
+
+    @abstractmethod
+    def begin(self, site: Site, task: T_contra, /) -> R | Later[R]:
+        """Perform a task as far as there is something to do; blocking."""
+
+    def __call__(self, site: Site, task: T_contra, /) -> R:
+        """Perform a task; blocking."""
+        result = self.begin(site, task)
+        return result.wait() if isinstance(result, Later) else result
+
+
+@dataclass(frozen=True, slots=True)
 class Finished(Generic[T, R]):
     """A task that came back: with its result, or `lost` saying how its worker ended ("signal 9")."""
 

@@ -10,9 +10,15 @@ import pickle
 import socket
 import struct
 import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from transom.target.jobs.engines.base import Opener, WorkFailed
+from transom.target.jobs.engines.base import Later, Opener, StagedWork, WorkFailed
+from transom.target.jobs.hands import Hands
+from transom.target.jobs.site import Site
 
 WORK, TASK, RESULT, RAISED = b"W", b"T", b"R", b"X"
 _HEAD = struct.Struct("!cQ")
@@ -47,29 +53,86 @@ def _exactly(sock: socket.socket, length: int) -> bytearray:
 
 
 def execute(opener: Opener, sock: socket.socket) -> None:
-    """Perform the tasks that come, one after the other, until the runner lets go or one wears this process out."""
-    site = None
-    work: Any = None
+    """Perform the tasks that come, one after the other, until the runner lets go or one wears this process out.
+
+    The end of a task that only waits goes on beside the next one; no third is begun before that.
+    """
+    executor = _Executor(opener, sock)
     try:
+        executor.open_site()
         while True:
             kind, payload = receive(sock)
             if kind == WORK:
-                work = payload
-                continue
-            try:
-                site = site or opener()
-                work = pickle.loads(work) if isinstance(work, bytearray) else work  # noqa: S301 - of our parent's
-                result = work(site, pickle.loads(payload))  # noqa: S301
-                answer = pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
-            except BaseException as error:  # the runner raises it: it decides what becomes of the job
-                send(sock, RAISED, dump_error(error))
-                continue
-            send(sock, RESULT, answer)
-            if result.worn_out:
-                os._exit(0)  # something hangs: nothing here can be closed
+                executor.take_work(payload)
+            else:
+                executor.perform(payload)
     except (EOFError, ConnectionError):
-        if site is not None:
-            site.close()
+        executor.close()
+
+
+class _Executor:
+    """What performs tasks in this process, and sends what came of each, in their order."""
+
+    def __init__(self, opener: Opener, sock: socket.socket) -> None:
+        self._opener, self._sock = opener, sock
+        self._site: Site | None = None
+        self._work: Any = None
+        self._hands = Hands()
+        self._last: Future[None] | None = None  # the task before, as long as it waits
+
+    def open_site(self) -> None:
+        """Open the site before there is a task; what fails is tried again for that, and raised then."""
+        with suppress(Exception):
+            self._site = self._opener()
+
+    def take_work(self, data: bytearray) -> None:
+        """Tasks from now on are for this work."""
+        self._work = data
+
+    def perform(self, data: bytearray) -> None:
+        """Perform a task; return when the next may be begun."""
+        try:
+            site, work = self._ready()
+            task = pickle.loads(data)  # noqa: S301 - of our parent's
+            result = work.begin(site, task) if isinstance(work, StagedWork) else work(site, task)
+        except BaseException as error:
+            self._await_last()
+            send(self._sock, RAISED, dump_error(error))
+            return
+        self._await_last()
+        if isinstance(result, Later):
+            self._last = self._hands.do(partial(self._answer, result.wait))
+        else:
+            self._answer(lambda: result)
+
+    def close(self) -> None:
+        """Let what waits end, and close the site."""
+        with suppress(ConnectionError):
+            self._await_last()
+        if self._site is not None:
+            self._site.close()
+
+    def _ready(self) -> tuple[Site, Any]:
+        self._site = self._site or self._opener()
+        if isinstance(self._work, bytearray):
+            self._work = pickle.loads(self._work)  # noqa: S301 - of our parent's
+        return self._site, self._work
+
+    def _answer(self, wait: Callable[[], Any]) -> None:
+        try:
+            result = wait()
+            answer = pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
+        except BaseException as error:  # the runner raises it: it decides what becomes of the job
+            send(self._sock, RAISED, dump_error(error))
+            return
+        send(self._sock, RESULT, answer)
+        if result.worn_out:
+            os._exit(0)  # something hangs: nothing here can be closed
+
+    def _await_last(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
 
 
 def dump_error(error: BaseException) -> bytes:

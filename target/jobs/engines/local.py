@@ -56,11 +56,13 @@ class _Sent(Generic[T]):
 
 
 class LocalEngine(Engine):
-    """Performs tasks on this machine's cores."""
+    """Performs tasks on this machine's cores. `ready` executors are started at once, and open their sites."""
 
-    def __init__(self, opener: Opener) -> None:
+    def __init__(self, opener: Opener, ready: int = 0) -> None:
         self._spawner = Spawner(partial(execute, opener))
         self._executors: list[_Executor[Any]] = []
+        for _ in range(min(ready, self.cores, MOST_EXECUTORS)):
+            self._executors.append(_Executor(*self._spawner.start()))
 
     @property
     def cores(self) -> int:

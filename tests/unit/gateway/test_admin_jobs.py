@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,21 @@ async def test_a_job_is_queued_as_it_was_asked_for_and_its_bucket_is_made(
     _, again = await ask("POST", "/jobs", {key: value for key, value in made["order"].items()})
     listed = (await ask("GET", "/jobs"))[1]["jobs"]
     assert [job["id"] for job in listed] == [again["id"], made["id"]]  # the newest first
+
+
+async def test_a_job_is_shown_once_it_has_ended_or_after_the_time_that_is_waited(ask: Ask, jobs: JobCatalog) -> None:
+    _, made = await ask("POST", "/jobs", ORDER)
+    begun = time.monotonic()
+    assert await ask("GET", f"/jobs/{made['id']}?wait_ms=50") == (200, made)
+    assert time.monotonic() - begun >= 0.05
+    waiting = asyncio.create_task(ask("GET", f"/jobs/{made['id']}?wait_ms=1000"))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    begun = time.monotonic()
+    jobs.finish(made["id"], "done")
+    assert (await waiting)[1]["state"] == "done"
+    assert time.monotonic() - begun < 0.5
+    assert (await ask("GET", f"/jobs/{made['id']}?wait_ms=1001"))[0] == 400
 
 
 async def test_keys_are_counted_and_not_shown(ask: Ask) -> None:

@@ -83,7 +83,7 @@ def test_the_objects_of_a_lost_batch_are_tried_alone_and_the_one_to_blame_fails(
     assert dispatch.take(lost(next(dispatch))) == []
     outcomes: list[Outcome] = []
     for batch in dispatch:
-        assert len(batch.items) == 1
+        assert (len(batch.items), batch.alone) == (1, True)
         outcomes += dispatch.take(lost(batch) if batch.items[0].n == 2 else written(batch))
     assert {outcome.n: outcome.state for outcome in outcomes} == {1: "written", 2: "failed", 3: "written"}
     (failed,) = (outcome for outcome in outcomes if outcome.state == "failed")

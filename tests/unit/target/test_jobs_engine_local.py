@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from transom.target.jobs.engines.base import EngineUnavailable
-from transom.target.jobs.engines.chores import Chore, Chores, Opening, wait_until
+from transom.target.errors import NoSuchKey
+from transom.target.jobs.engines.base import EngineUnavailable, Later, StagedWork, WorkFailed
+from transom.target.jobs.engines.chores import Chore, Chores, Opening, Report, wait_until
 from transom.target.jobs.engines.conformance import is_gone
 from transom.target.jobs.engines.local import MOST_EXECUTORS, LocalEngine
 from transom.target.jobs.site import Site
@@ -81,6 +82,62 @@ def test_a_lost_executor_loses_no_task_that_it_had_not_begun(engine: LocalEngine
         (5, 6, 15), "signal 9"
     )
     assert sorted(finished.task.n for finished in came) == list(range(20))
+
+
+@dataclass(frozen=True)
+class Waiting(StagedWork[Chore, Report]):
+    """Chores that end with a wait: those that "hold" for the next to begin, those that "die" or "raise" then do so."""
+
+    folder: Path
+
+    def begin(self, site: Site, chore: Chore, /) -> Report | Later[Report]:
+        chores = Chores(self.folder)
+        if chore.act == "echo":
+            return chores(site, chore)
+        begun = chores(site, Chore(chore.n))
+        return Later(lambda: self._wait(chore, begun))
+
+    def _wait(self, chore: Chore, begun: Report) -> Report:
+        wait_until(lambda: Chores(self.folder).begun(chore.n + 1))
+        assert not Chores(self.folder).begun(chore.n + 2)
+        if chore.act == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if chore.act == "raise":
+            raise OSError("it is full")
+        return begun
+
+
+def test_the_next_task_is_done_while_one_waits_and_no_third(engine: LocalEngine, tmp_path: Path) -> None:
+    tasks = [Chore(0), *(Chore(n, "hold") for n in range(1, 5)), Chore(5)]
+    came = list(engine.run(Waiting(tmp_path), tasks, width=1))
+    assert [finished.task.n for finished in came] == list(range(6))
+    assert [finished.result.n for finished in came if finished.result] == list(range(6))
+
+
+def test_an_executor_that_dies_while_one_waits_loses_that_one_only(engine: LocalEngine, tmp_path: Path) -> None:
+    came = list(engine.run(Waiting(tmp_path), [Chore(0), Chore(1, "die"), Chore(2), Chore(3)], width=1))
+    assert [(finished.task.n, finished.lost) for finished in came] == [(0, ""), (1, "signal 9"), (2, ""), (3, "")]
+    assert len(Chores(tmp_path).begun(2)) == 2  # of its second executor
+
+
+def test_what_a_wait_raises_is_raised(engine: LocalEngine, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="it is full") as caught:
+        list(engine.run(Waiting(tmp_path), [Chore(0), Chore(1, "raise"), Chore(2)], width=1))
+    assert isinstance(caught.value.__cause__, WorkFailed)
+
+
+def test_executors_can_be_ready_before_there_are_tasks(tmp_path: Path) -> None:
+    with closing(LocalEngine(Opening(tmp_path), ready=1)) as engine:
+        wait_until(lambda: list(tmp_path.glob("opened.*")))
+        (finished,) = engine.run(Chores(tmp_path), [Chore(0)], width=1)
+        assert finished.result is not None
+        (opened,) = tmp_path.glob("opened.*")
+        assert opened.name.split(".")[1] == str(finished.result.pid)
+
+
+def test_a_site_that_cannot_be_opened_ahead_fails_the_first_task(tmp_path: Path) -> None:
+    with closing(LocalEngine(Opening(tmp_path, fails=True), ready=1)) as engine, pytest.raises(NoSuchKey):
+        list(engine.run(Chores(tmp_path), [Chore(0)], width=1))
 
 
 def test_an_executor_that_ends_while_idle_loses_nothing(engine: LocalEngine, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from transom.target.etl.limits import SLOTS, offset_of
 from transom.target.etl.locks import ByteLocks
 from transom.target.etl.registry import Registry
 from transom.target.jobs import doing, making, truth
+from transom.target.jobs.engines.base import Later
 from transom.target.jobs.perform import Batch
 from transom.target.jobs.records import Item, Outcome
 from transom.target.store.base import Attributes, ObjectInfo, ObjectReader, Store, Whole
@@ -71,6 +72,21 @@ def test_each_object_becomes_what_the_pipeline_makes_of_it(rig: Rig) -> None:
         assert truth.source_of(info) == ("src", str(n))
         assert (outcome.bytes_in, outcome.bytes_out) == (len(b"data %d" % n), len(made))
     assert not rig.left_over()
+
+
+def test_the_last_write_is_left_for_later_but_where_an_object_is_suspected(rig: Rig) -> None:
+    rig.put("a", b"data")
+    rig.put("b", b"data")
+    work = rig.work("echo")
+    begun = work.begin(rig.site, Batch((Item(1, "a", 4, "", "a"),)))
+    assert isinstance(begun, Later)
+    assert rig.keys() == []
+    alone = work.begin(rig.site, Batch((Item(2, "b", 4, "", "b"),), alone=True))
+    assert not isinstance(alone, Later)
+    assert (states(alone.outcomes), rig.keys()) == (["written"], ["b"])
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(begun.wait).result()
+    assert ([outcome.n for outcome in done.outcomes], rig.keys()) == ([1], ["a", "b"])
 
 
 def test_the_content_type_is_the_pipelines(rig: Rig) -> None:
