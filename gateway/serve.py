@@ -30,7 +30,7 @@ from transom.cluster.records import CatalogError
 from transom.gateway.config import Config, ConfigError, load_config
 from transom.gateway.credentials import Credentials, load_credentials
 from transom.gateway.hold import FolderHold
-from transom.gateway.listening import listen, listen_for_services
+from transom.gateway.listening import listen, listen_for_services, listen_together, steer
 from transom.gateway.parts import CATALOG, CLUSTER_MAP, SECRET, STORE, Assignment, Role, configure_logging
 from transom.plugins.errors import LoadError
 from transom.plugins.manager import load
@@ -117,20 +117,23 @@ class Supervisor:
     hold_fd: int
     address: tuple[str, int] = ("", 0)
     _processes: list[_Process] = field(default_factory=list)
+    _front: list[_Process] = field(default_factory=list)  # those of them that clients come to
     _keepers: list[_Process] = field(default_factory=list)  # those that nothing needed yet
     _stopping: bool = False
 
     def start(self) -> None:
         """Bind the sockets, start every process and wait until each can serve. Raises OSError."""
         server, cluster = self.config.server, self.config.cluster
-        front = listen(server.host, server.port)
-        self.address = front.getsockname()[:2]
-        if cluster.targets:
-            self._plan_targets(cluster.targets)
         count = cluster.gateways if cluster.targets else server.processes or os.cpu_count() or 1
         role: Role = "gateway" if cluster.targets else "all"
-        for i in range(count):
-            self._processes.append(_Process(f"{role}-{i}", role, self._server(role), front))
+        listeners = listen_together(server.host, server.port, count)
+        self.address = listeners[0].getsockname()[:2]
+        if cluster.targets:
+            self._plan_targets(cluster.targets)
+        self._front = [
+            _Process(f"{role}-{i}", role, self._server(role), listener) for i, listener in enumerate(listeners)
+        ]
+        self._processes += self._front
         targets = [process.name for process in self._processes if process.role == "target"] or [LOCAL]
         self._keepers = [_Process(target, "keeper", "granian", None) for target in targets]
         self._keepers[0].socket, self.config = listen_for_services(self.config)
@@ -233,7 +236,10 @@ class Supervisor:
         self._mark(process, "down")
 
     def _mark(self, process: _Process, state: State) -> None:
-        """Tell the gateways: until a target is back, its keys go to the next in rank."""
+        """Tell clients' connections, or the gateways: until a target is back, its keys go to the next in rank."""
+        if process in self._front:
+            serving = [i for i, each in enumerate(self._front) if each.child is not None and each.starting < 0]
+            steer([each.socket for each in self._front if each.socket is not None], serving)
         if process.role != "target":
             return
         map_file = MapFile(self.folder / CLUSTER_MAP)

@@ -88,12 +88,11 @@ def listening(server: RunningServer, port: int) -> int:
 
 
 def serving(server: RunningServer, client: socket.socket) -> int:
-    """The pid of the server's process at the other end of a connection."""
+    """The pid of the server's process at the other end of a connection; 0 while none has taken it."""
     ours = client.getsockname()[1]
     theirs = f":{client.getpeername()[1]:04X}"
     wanted = [row[9] for row in _sockets() if row[1].endswith(theirs) and row[2].endswith(f":{ours:04X}")]
-    (pid,) = [pid for pid in server.children() if _holds(pid, f"socket:[{wanted[0]}]")]
-    return pid
+    return next((pid for pid in server.children() if _holds(pid, f"socket:[{wanted[0]}]")), 0)
 
 
 def _sockets() -> list[list[str]]:

@@ -10,13 +10,26 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from transom_test_transformers import grow_bytes
 
-from tests.processes import NO_RETRIES, children, gone, kill, md5, restarted, runs_under_way, serving, timed, workers
+from tests.processes import (
+    NO_RETRIES,
+    children,
+    gone,
+    kill,
+    md5,
+    restarted,
+    runs_under_way,
+    serving,
+    state,
+    timed,
+    workers,
+)
 from tests.running import RunningServer
 from tests.wire import Exchange, Raw, Wire, at, eventually
 
@@ -78,6 +91,23 @@ def test_the_waiters_of_other_processes_take_a_killed_run_over(four: RunningServ
     eventually(lambda: not runs_under_way(four))
     answer = Wire(four).get(target)
     assert (answer.status, answer.body) == (200, b"source")
+
+
+def test_new_connections_pass_by_a_process_that_keeps_dying(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path, ("--processes", "2")).start()
+    try:
+        wire = Wire(server)
+        for _ in range(5):  # the pause before the next start doubles, to more than a second
+            before = set(server.children())
+            victim = max(before)  # the one that was started last: the other lives through it all
+            kill(victim)
+            eventually(lambda victim=victim: state(victim) == "")  # the supervisor has noticed
+            answers, took_s = timed(lambda: [wire.get("/").status for _ in range(30)])
+            assert set(answers) == {200}
+            restarted(server, victim, 2)
+        assert took_s < 1
+    finally:
+        server.stop()
 
 
 def test_the_slots_of_a_killed_process_are_free_again(four: RunningServer) -> None:
