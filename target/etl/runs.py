@@ -100,6 +100,7 @@ class Runner:
         self._runs: dict[str, CachedRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = RunThreads(gate)
+        self._closing = False
 
     def known(self, wanted: Wanted) -> OpenResult | None:
         """The finished result if it is cached; raises what the transformer refused it with lately."""
@@ -166,6 +167,7 @@ class Runner:
 
     async def close(self) -> None:
         """Give up what is under way."""
+        self._closing = True
         for task in list(self._tasks):
             task.cancel()
         self._threads.close()
@@ -250,8 +252,9 @@ class Runner:
 
     def _ended(self, run: DirectRun, wanted: Wanted, held: ExitStack, error: TargetError | None) -> None:
         with suppress(CatalogError):
-            if error is None and not self._broken(wanted.plan):  # there is nothing to write down
-                run.finish(None)
+            # there is nothing to write down
+            if self._closing or (error is None and not self._broken(wanted.plan)):
+                run.finish(error)
                 held.close()
                 return
         self._spawn(self._end(run, wanted, held, error))

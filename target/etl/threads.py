@@ -54,13 +54,14 @@ class RunThreads:
 
         Past the deadline `told` is called without it, and the slot counts as lost for now: for the ETL at work, else
         for all of `etls`. Work that does little but wait, by what `waiting` has for that, needs no thread: `on_loop`.
+        It never waits for long without a look at its deadline, and so is never late.
         """
         if self._closed:
             raise RuntimeError("the server stops")
         run = _Run(self, work, watch, slot, etls, told, asyncio.get_running_loop())
         if on_loop:
             here = self._on_loop[run] = LoopWork(run.do_here, run.loop)
-            here.switch()  # it looks at its deadline by itself: it never waits for long
+            here.switch()
             return
         if self._busy >= self._threads and self._threads < _THREADS:
             thread = threading.Thread(target=_serve, args=(self._queue,), name=f"etl-{self._threads + 1}", daemon=True)
@@ -86,8 +87,9 @@ class RunThreads:
                 run.drop()
         for _ in range(self._threads):
             self._queue.put(None)
-        for here in list(self._on_loop.values()):
-            here.stop(AbandonedError())
+        for run, here in list(self._on_loop.items()):
+            run.watch.abandon()  # for threads that it waits for
+            here.stop(EtlFailed(f"the run of ETL '{run.watch.pipeline}' was given up: the server stops"))
 
     def lost(self, etls: Sequence[str], by: int) -> None:
         """Count slots lost to threads that are late, or got back (-1)."""

@@ -11,11 +11,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
 T = TypeVar("T")
+Look = Callable[[], None]  # raises what ends the wait
+LOOK_S = 0.25
 
 
 class LoopWork(greenlet):
@@ -28,20 +32,18 @@ class LoopWork(greenlet):
         super().__init__(work)
         self._loop = loop
         self._parked = False
-        self._waking: asyncio.Handle | None = None
+        self._resuming: asyncio.Handle | None = None
 
     def ready(self, sock: socket.socket, events: int, timeout_s: float) -> int:
         """Wait until the socket can be read or written; which, as in poll(2), 0 when `timeout_s` passes first."""
         loop, fd = self._loop, sock.fileno()
         if events & select.POLLIN:
-            loop.add_reader(fd, self.switch, select.POLLIN)
+            loop.add_reader(fd, self._resume, select.POLLIN)
         if events & select.POLLOUT:
-            loop.add_writer(fd, self.switch, select.POLLOUT)
-        timer = loop.call_later(timeout_s, self.switch, 0)
+            loop.add_writer(fd, self._resume, select.POLLOUT)
         try:
-            return cast("int", self._leave())
+            return self._leave(timeout_s)
         finally:
-            timer.cancel()
             if events & select.POLLIN:
                 loop.remove_reader(fd)
             if events & select.POLLOUT:
@@ -49,40 +51,57 @@ class LoopWork(greenlet):
 
     def park(self, timeout_s: float) -> None:
         """Wait for `wake`, or until `timeout_s` passes."""
-        timer = self._loop.call_later(timeout_s, self.switch)
         self._parked = True
         try:
-            self._leave()
+            self._leave(timeout_s)
         finally:
             self._parked = False
-            timer.cancel()
-            if self._waking is not None:
-                self._waking.cancel()
-                self._waking = None
 
     def wake(self) -> None:
         """Have the work go on if it is parked. On the loop, from outside the work."""
-        if self._parked and self._waking is None:
-            self._waking = self._loop.call_soon(self.switch)
+        if self._parked:
+            self._resume(0)
 
     def stop(self, error: BaseException) -> None:
         """Have what it waits for raise this instead. On the loop, from outside the work; nothing once it has ended."""
         if not self.dead:
             self.throw(error)
 
-    def aside(self, work: Callable[[], T]) -> T:
-        """Have a thread do what blocks, and wait for it."""
-        done = self._loop.run_in_executor(None, work)
-        done.add_done_callback(self.switch)
-        try:
-            self._leave()
-        finally:
-            done.remove_done_callback(self.switch)
+    def aside(self, work: Callable[[], T], look: Look) -> T:
+        """Have a thread do what blocks, and wait for it: no longer than until `look` raises something."""
+        done: Future[T] = Future()
+
+        def do() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:
+                done.set_exception(error)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                self._loop.call_soon_threadsafe(self.wake)
+
+        # one of its own: what hangs takes no thread away from others, nor does the process wait for it at its end
+        threading.Thread(target=do, name="aside", daemon=True).start()
+        while not done.done():
+            self.park(LOOK_S)
+            look()
         return done.result()
 
-    def _leave(self) -> object:
+    def _leave(self, timeout_s: float) -> int:
+        """Back to the loop, until `_resume` or for so long; what that was told, or 0."""
         assert self.parent is not None
-        return self.parent.switch()
+        timer = self._loop.call_later(timeout_s, self._resume, 0)
+        try:
+            return cast("int", self.parent.switch())
+        finally:
+            timer.cancel()
+            if self._resuming is not None:
+                self._resuming.cancel()
+                self._resuming = None
+
+    def _resume(self, told: int) -> None:
+        # Not from here: uvloop calls this out of libuv, which has pointers to its stack that a switch would take away
+        if self._resuming is None:
+            self._resuming = self._loop.call_soon(self.switch, told)
 
 
 class Room:
@@ -127,7 +146,7 @@ def sleep(seconds: float) -> None:
         work.park(seconds)
 
 
-def aside(work: Callable[[], T]) -> T:
-    """Do what blocks, and can't wait by itself."""
+def aside(work: Callable[[], T], look: Look) -> T:
+    """Do what blocks, and can't wait by itself; see `LoopWork.aside`."""
     here = on_loop()
-    return work() if here is None else here.aside(work)
+    return work() if here is None else here.aside(work, look)

@@ -23,7 +23,7 @@ from transom.target.etl.spec import Spec, from_json
 from transom.target.etl.transports.base import Address, Transport, Unreachable, WorkerLost
 from transom.target.etl.transports.http import HttpTransport, Method
 from transom.target.etl.transports.ws import WsTransport
-from transom.target.etl.waiting import sleep
+from transom.target.etl.waiting import aside, sleep
 from transom.target.etl.watch import Watch
 from transom.target.etl.workers_status import WorkerState, WorkerStatus, read_target
 from transom.target.store.base import ObjectInfo
@@ -67,7 +67,7 @@ class ServedRuntime:
     def run(self, job: Job, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Run one stage; see `Transport`. Raises EtlUnavailable too, where there is no worker."""
         if job.spec.idle_timeout_s is not None:
-            self._touch(job.stage)
+            self._touch(job.stage, watch)
         worker, address = self._worker(job, watch)
         transport = self._transport(job, worker, address)
         with ExitStack() as stack:
@@ -205,14 +205,14 @@ class ServedRuntime:
         with shared(job.reader, folder, self._places.folder) as path:
             yield path
 
-    def _touch(self, stage: Stage) -> None:
+    def _touch(self, stage: Stage, watch: Watch) -> None:
         """Tell the keeper that the worker is wanted; runs that are over soon would else go unseen."""
         now = time.monotonic()
         if now - self._touched.get(stage.etl, float("-inf")) > _TOUCH_EVERY_S:
             self._touched[stage.etl] = now
             path = self._places.wanted(stage.etl, stage.revision)
             with suppress(OSError):
-                path.touch()
+                aside(path.touch, watch.check)
 
 
 def _life_of(worker: WorkerStatus) -> tuple[int, int, WorkerState]:

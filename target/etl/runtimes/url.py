@@ -23,7 +23,7 @@ from transom.target.etl.runtimes.url_rules import AddressRefusedError, Service, 
 from transom.target.etl.transports.base import Address, Transport, WorkerLost
 from transom.target.etl.transports.http import HttpTransport
 from transom.target.etl.transports.ws import WsTransport
-from transom.target.etl.waiting import aside
+from transom.target.etl.waiting import Look, aside
 from transom.target.etl.watch import Watch
 
 SIGNATURE = "Transom-Signature"
@@ -56,7 +56,7 @@ class UrlRuntime:
         """Run one stage; see `Transport`. Raises EtlUnavailable too, where the service may not be called."""
         etl, service = job.stage.etl, _service(job.spec.runtime.url or "")
         try:
-            addresses = self._addresses(service)
+            addresses = self._addresses(service, watch.check)
         except AddressRefusedError as error:
             raise EtlUnavailable(f"ETL '{etl}' is unavailable: {error}", etl=etl) from error
         except OSError as error:
@@ -80,11 +80,11 @@ class UrlRuntime:
         for transport in transports:
             transport.close()
 
-    def _addresses(self, service: Service) -> tuple[str, ...]:
+    def _addresses(self, service: Service, look: Look) -> tuple[str, ...]:
         found = self._found.get(service)
         if found is None or time.monotonic() - found.at > _FRESH_S:
             found = self._found[service] = _Found(
-                tuple(aside(partial(self._rules.addresses, service))), time.monotonic()
+                tuple(aside(partial(self._rules.addresses, service), look)), time.monotonic()
             )
         return found.addresses
 

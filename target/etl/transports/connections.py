@@ -11,8 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from transom.target.etl.transports.sockets import LOOK_S, Look
-from transom.target.etl.waiting import on_loop
+from transom.target.etl.waiting import LOOK_S, Look, on_loop
 
 _MAX_IDLE = 32
 _IDLE_S = 30.0
@@ -93,6 +92,8 @@ class ConnectionPool(Generic[C]):
 
     def give_back(self, connection: C) -> None:
         """Keep a connection for the next call; closes what has been idle for long."""
+        if on_loop() is not None:
+            connection.sock.setblocking(True)  # uvloop has changed that, and the next run may be in a thread
         now = connection.idle_since = time.monotonic()
         connection.reused = True
         old: list[C] = []

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Generic
 
 from transom.target.etl.transports.connections import C
-from transom.target.etl.transports.sockets import LOOK_S, Look
-from transom.target.etl.waiting import on_loop
+from transom.target.etl.waiting import LOOK_S, Look, on_loop
 
 Buffers = Sequence[bytes | memoryview]
 READ = 256 * 1024  # asked for where the length isn't known

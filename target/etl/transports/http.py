@@ -23,8 +23,9 @@ from transom.target.etl.transports.answers import (
 from transom.target.etl.transports.base import Address, Call, WorkerLost
 from transom.target.etl.transports.connections import Connection, ConnectionPool
 from transom.target.etl.transports.exchange import BrokenError, Buffers, Exchange
-from transom.target.etl.transports.sockets import Look, connect
+from transom.target.etl.transports.sockets import connect
 from transom.target.etl.transports.uploads import Upload, measured
+from transom.target.etl.waiting import Look
 from transom.target.etl.watch import Watch
 
 _RESULT = (200, 202)

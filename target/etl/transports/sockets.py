@@ -8,43 +8,42 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import socket
 import struct
 import threading
-from collections.abc import Callable
 from functools import partial
 
 from transom.target.etl.transports.base import Address
 from transom.target.etl.transports.tls import secured
-from transom.target.etl.waiting import aside
+from transom.target.etl.waiting import LOOK_S, Look, LoopWork, aside, on_loop, sleep
 
-Look = Callable[[], None]
-LOOK_S = 0.25
 _WAIT = struct.pack("@ll", 0, int(LOOK_S * 1_000_000))
 _UNDER_WAY = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)
 _CLONE_NEWNET = 0x40000000
 _BACKLOG = 128
+_PAUSE_S = 0.01
 
 
 def connect(address: Address, look: Look) -> socket.socket:
     """Connect to a worker. Raises OSError, PermissionError with a message that helps, and what `look` raises.
 
-    `look` is called every quarter of a second while nothing happens. The socket is a blocking one, and stays so, whose
-    `recv` and `send` wait that long at most and then raise BlockingIOError.
+    `look` is called every quarter of a second while nothing happens. The socket is a blocking one whose `recv` and
+    `send` wait that long at most and then raise BlockingIOError.
     """
-    return aside(partial(_connected, address, look))
-
-
-def _connected(address: Address, look: Look) -> socket.socket:
-    sock = _made_for(address)
+    sock = _made_for(address, look)
     try:
         _bound(sock)
         if not address.unix:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _connect(sock, address, look)
+        work = on_loop()
+        if work is None:
+            _connect(sock, address, look)
+        else:
+            _connect_on_loop(sock, address, look, work)
         if not address.tls:
             return sock
-        plain = secured(sock, address.tls, look)
+        plain = aside(partial(secured, sock, address.tls, look), look)
         _bound(plain)
     except BaseException:
         sock.close()
@@ -72,10 +71,32 @@ def listen_in_netns(pid: int, port: int, host: str = "127.0.0.1") -> socket.sock
 
 
 def _connect(sock: socket.socket, address: Address, look: Look) -> None:
-    where = address.unix or (address.host, address.port)
     # SO_SNDTIMEO bounds a connect too, also one that waits for room in a unix socket's queue
-    while (code := sock.connect_ex(where)) in _UNDER_WAY or (not code and not _is_connected(sock)):
+    while (code := sock.connect_ex(_where(address))) in _UNDER_WAY or (not code and not _is_connected(sock)):
         look()
+    _check(code, address)
+
+
+def _connect_on_loop(sock: socket.socket, address: Address, look: Look, work: LoopWork) -> None:
+    sock.setblocking(False)
+    code = sock.connect_ex(_where(address))
+    while code == errno.EAGAIN:  # a unix socket's queue is full, and nobody tells when there is room again
+        sleep(_PAUSE_S)
+        look()
+        code = sock.connect_ex(_where(address))
+    if code in _UNDER_WAY:
+        while not work.ready(sock, select.POLLOUT, LOOK_S):
+            look()
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    _check(code, address)
+    sock.setblocking(True)
+
+
+def _where(address: Address) -> str | tuple[str, int]:
+    return address.unix or (address.host, address.port)
+
+
+def _check(code: int, address: Address) -> None:
     if code:
         raise OSError(code, os.strerror(code), str(address))
 
@@ -89,12 +110,12 @@ def _is_connected(sock: socket.socket) -> bool:
     return True
 
 
-def _made_for(address: Address) -> socket.socket:
+def _made_for(address: Address, look: Look) -> socket.socket:
     if address.unix:
         return socket.socket(socket.AF_UNIX)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     if address.netns_pid:
-        return _made_in_netns(address.netns_pid, family)
+        return aside(partial(_made_in_netns, address.netns_pid, family), look)
     return socket.socket(family)
 
 

@@ -23,7 +23,7 @@ from transom.target.etl.transports.base import Address, Call, WorkerLost
 from transom.target.etl.transports.connections import Connection, ConnectionPool
 from transom.target.etl.transports.exchange import BrokenError, Buffers, Exchange
 from transom.target.etl.transports.http import Sign, host_of
-from transom.target.etl.transports.sockets import Look, connect
+from transom.target.etl.transports.sockets import connect
 from transom.target.etl.transports.told import left_ms
 from transom.target.etl.transports.uploads import Upload
 from transom.target.etl.transports.ws_frames import (
@@ -40,6 +40,7 @@ from transom.target.etl.transports.ws_frames import (
     close_code,
     frame,
 )
+from transom.target.etl.waiting import Look
 from transom.target.etl.watch import Watch
 
 PROTOCOL = "transom.etl.v1"
@@ -219,8 +220,12 @@ class WsTransport:
 def _next(exchange: Exchange[_WebSocket]) -> Event:
     """The next message, or piece of one; pings are answered. Raises BrokenError."""
     websocket = exchange.connection
+    pong: bytes | None = None  # for the latest of pings that come together, as RFC 6455, 5.5.3 allows
     while True:
         while not websocket.events:
+            if pong is not None:
+                exchange.send_also(pong)
+                pong = None
             data = exchange.receive(websocket.reader.wanted)
             if not data:
                 raise BrokenError
@@ -229,8 +234,10 @@ def _next(exchange: Exchange[_WebSocket]) -> Event:
         if event.kind == CLOSE:
             raise _ClosedError(*close_code(event.payload))
         if event.kind == PING:
-            exchange.send_also(b"".join(frame(PONG, event.payload)))
+            pong = b"".join(frame(PONG, event.payload))
         elif event.kind != PONG:
+            if pong is not None:
+                exchange.send_also(pong)
             return event
 
 

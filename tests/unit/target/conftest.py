@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-import uvloop
 
+from tests.looping import run_on_loop
 from transom.cluster.catalog import Catalog
 from transom.plugins.manager import Transformers, load
 from transom.target.etl.registry import Registry
-from transom.target.etl.waiting import LoopWork
 from transom.target.store.base import Attributes, ObjectInfo
 
 
@@ -65,22 +63,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if pyfuncitem.funcargs.get("either_way") != "loop":
         return None
     names = pyfuncitem._fixtureinfo.argnames
-    uvloop.run(_on_loop(partial(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in names})))
+    run_on_loop(partial(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in names}))
     return True
-
-
-async def _on_loop(work: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[BaseException | None] = loop.create_future()
-
-    def noted() -> None:
-        error: BaseException | None = None
-        try:
-            work()
-        except BaseException as caught:
-            error = caught
-        loop.call_soon(done.set_result, error)
-
-    LoopWork(noted, loop).switch()
-    if (error := await done) is not None:
-        raise error

@@ -17,6 +17,7 @@ from tests.stub_workers import Request, Wire, echo, every_request, stub_worker
 from transom.cluster.catalog import Catalog
 from transom.plugins.manager import Transformers
 from transom.target.errors import EtlFailed, EtlTimeout
+from transom.target.etl.error_log import ErrorLog
 from transom.target.etl.keeper.places import LOCAL, Places
 from transom.target.etl.limits import Limits
 from transom.target.etl.outputs import DirectRun
@@ -45,6 +46,12 @@ class Desk:
         self.target = target
         self._places = places
         self._stack = stack
+        self._closed = False
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self.target.close()
 
     def worker(self, serve: Callable[[Wire], object]) -> None:
         stub = self._stack.enter_context(stub_worker(serve))
@@ -78,8 +85,9 @@ async def desk(tmp_path: Path, transformers: Transformers, catalog: Catalog) -> 
     )
     await target.store.create_bucket("b", owner="o")
     with ExitStack() as stack:
-        yield Desk(target, places, stack)
-    await target.close()
+        made = Desk(target, places, stack)
+        yield made
+        await made.close()
     await target.store.close()
 
 
@@ -178,7 +186,7 @@ async def test_a_worker_that_goes_away_is_asked_again_and_others_go_on_meanwhile
     assert times[2] - times[0] > times[1] - times[0]
 
 
-async def test_closing_ends_what_is_under_way(desk: Desk) -> None:
+async def test_closing_ends_what_is_under_way(desk: Desk, tmp_path: Path) -> None:
     asked, left = threading.Event(), threading.Event()
 
     def serve(wire: Wire) -> None:
@@ -190,7 +198,10 @@ async def test_closing_ends_what_is_under_way(desk: Desk) -> None:
     desk.worker(serve)
     run = await desk.start()
     assert await asyncio.to_thread(asked.wait, WAIT_S)
-    desk.target._runner._threads.close()
-    with pytest.raises(EtlFailed, match="nobody read"):
+    await desk.close()
+    with pytest.raises(EtlFailed, match="the server stops"):
         await all_of(run)
     assert await asyncio.to_thread(left.wait, WAIT_S)
+    log = ErrorLog(tmp_path / "errors.sqlite")
+    assert log.of_etl("far") == []  # it isn't the ETL's
+    log.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +36,10 @@ def begin(work: Callable[[], T]) -> asyncio.Future[T]:
 
     LoopWork(noted, loop).switch()
     return done
+
+
+def nothing() -> None:
+    pass
 
 
 def here() -> LoopWork:
@@ -88,14 +94,80 @@ async def test_what_blocks_is_done_in_a_thread_and_its_error_is_the_works() -> N
     def refuse() -> None:
         raise OSError("no way")
 
-    assert await begin(lambda: aside(threading.get_ident)) != threading.get_ident()
+    assert await begin(lambda: aside(threading.get_ident, nothing)) != threading.get_ident()
     with pytest.raises(OSError, match="no way"):
-        await begin(lambda: aside(refuse))
+        await begin(lambda: aside(refuse, nothing))
+
+
+async def test_what_blocks_for_too_long_is_left_to_its_thread_and_many_of_them_hold_nobody_up() -> None:
+    release = threading.Event()
+
+    def look() -> None:
+        raise TimeoutError("long enough")
+
+    try:
+        hung = [begin(lambda: aside(partial(release.wait, _LONG_S), look)) for _ in range(64)]
+        async with asyncio.timeout(_LONG_S):
+            assert await asyncio.to_thread(lambda: "served") == "served"
+            for each in hung:
+                with pytest.raises(TimeoutError, match="long enough"):
+                    await each
+    finally:
+        release.set()
+
+
+# uvloop calls readers out of libuv's poll, which keeps pointers into its own stack. Work at any depth of the stack must
+# not be switched to from there; it took the process away, so it is one of its own.
+_DEEP = """
+import asyncio, select, socket
+import uvloop
+from transom.target.etl.waiting import LoopWork, on_loop
+
+ROUNDS = 5
+
+def received(sock, depth):
+    if depth:
+        yield from received(sock, depth - 1)
+        return
+    for _ in range(ROUNDS):
+        assert on_loop().ready(sock, select.POLLIN, 20) == select.POLLIN
+        yield sock.recv(10, socket.MSG_DONTWAIT)
+
+async def begin(sock, depth, done):
+    if depth:
+        await begin(sock, depth - 1, done)
+        return
+    await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    LoopWork(lambda: loop.call_soon(done.set_result, b"".join(received(sock, 12))), loop).switch()
+
+async def main():
+    loop = asyncio.get_running_loop()
+    for depth in range(10, 20):
+        pairs = [socket.socketpair() for _ in range(100)]
+        waiting = [loop.create_future() for _ in pairs]
+        await asyncio.gather(*(begin(ours, depth, done) for (ours, _), done in zip(pairs, waiting)))
+        for _ in range(ROUNDS):
+            for _, theirs in pairs:
+                theirs.send(b"x")
+            await asyncio.sleep(0.01)
+        assert await asyncio.gather(*waiting) == [b"x" * ROUNDS] * len(pairs)
+        for sock in sum(pairs, ()):
+            sock.close()
+    print("all done")
+
+uvloop.run(main())
+"""
+
+
+def test_work_at_any_depth_goes_on_where_it_was() -> None:
+    done = subprocess.run([sys.executable, "-c", _DEEP], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.stdout, done.returncode) == ("all done\n", 0), done.stderr
 
 
 def test_in_a_thread_of_its_own_work_just_blocks() -> None:
     assert on_loop() is None
-    assert aside(threading.get_ident) == threading.get_ident()
+    assert aside(threading.get_ident, nothing) == threading.get_ident()
     began = time.monotonic()
     sleep(0.05)
     assert time.monotonic() - began >= 0.05
@@ -128,7 +200,7 @@ async def test_places_given_before_they_are_wanted_or_twice_at_once_wake_nobody_
     assert await done == [True, True, False]
 
 
-@pytest.mark.parametrize("wait", [sleep, lambda s: aside(partial(time.sleep, s)), lambda s: Room(0).wait(s)])
+@pytest.mark.parametrize("wait", [sleep, lambda s: aside(partial(time.sleep, s), nothing), lambda s: Room(0).wait(s)])
 async def test_work_that_is_stopped_ends_where_it_waits(wait: Callable[[float], object]) -> None:
     started: list[LoopWork] = []
 
