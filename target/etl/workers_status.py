@@ -78,6 +78,7 @@ class EtlStatus:
             raise ValueError(f"not a worker status: {error}") from error
 
 
+@lru_cache(maxsize=1024)
 def status_path(folder: Path, target: str, etl: str) -> Path:
     """Where a target's keeper says how an ETL's workers are; `folder` is the data folder."""
     return folder / WORKERS / target / f"{etl}.json"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from transom.target.etl.workers_status import LOCAL, WORKERS
@@ -80,6 +81,7 @@ def target_path(etl: str, secret: str) -> str:
     return f"{PULL_PREFIX}{etl}/{secret}"
 
 
+@lru_cache(maxsize=1024)
 def use_offset(etl: str, revision: int) -> int:
     """The number under which a revision's worker is held."""
     return _offset([etl, revision])

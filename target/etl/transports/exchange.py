@@ -94,6 +94,8 @@ class Exchange(Generic[C]):
         """What comes within a quarter of a second."""
         if self._work is None:
             return self._receive(at_most, 0)
+        if self.heard and (data := self._receive(at_most, socket.MSG_DONTWAIT)) is not None:
+            return data  # more was there already
         self._work.ready(self._sock, select.POLLIN, LOOK_S)
         return self._receive(at_most, socket.MSG_DONTWAIT)
 
