@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +39,6 @@ from transom.target.etl.plan import Plan, Stage
 from transom.target.etl.runtimes.elsewhere import Elsewhere
 from transom.target.etl.runtimes.handover import Handover
 from transom.target.etl.runtimes.jobs import Job
-from transom.target.etl.runtimes.served import is_served
 from transom.target.etl.spec import from_json
 from transom.target.etl.stand_in import is_installed, stand_in
 from transom.target.etl.transports.base import WorkerLost
@@ -94,7 +93,7 @@ class Pipelines:
                 metadata=source.attributes.metadata,
                 args=parsed(transformer, stage.given) if is_installed(stage.runtime) else json.loads(stage.args),
                 deadline=deadline,
-                logger=logging.getLogger(f"transom.etl.{stage.etl}"),
+                logger=_logger(stage.etl),
                 transformers=self.transformers,
                 scratch=scratch or Path(),
             )
@@ -118,11 +117,9 @@ class Pipelines:
         if self.elsewhere is not None:
             self.elsewhere.close()
 
-    def holding(self, plan: Plan) -> AbstractContextManager[None]:
-        """Keep the plan's workers up while the block runs, whatever becomes of their ETLs."""
-        if self.elsewhere is None or not any(is_served(stage) for stage in plan.stages):
-            return nullcontext()
-        return self.elsewhere.served.holding(plan)
+    def holding(self, plan: Plan) -> ExitStack:
+        """Keep the plan's workers up until what is returned is closed, whatever becomes of their ETLs."""
+        return ExitStack() if self.elsewhere is None else self.elsewhere.served.holding(plan)
 
     def produce(self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path) -> Generator[bytes, None, None]:
         """Yield the pipeline's output. Blocking. Raises the Etl* errors of `transom.target.errors`."""
@@ -306,6 +303,11 @@ class _Stage:
 def _described(stages: Sequence[Bound]) -> tuple[str, int | None]:
     last = stages[-1]
     return last.transformer.content_type(last.context), last.transformer.output_size(last.context)
+
+
+@lru_cache(maxsize=1024)
+def _logger(etl: str) -> logging.Logger:
+    return logging.getLogger(f"transom.etl.{etl}")
 
 
 def too_large(plan: Plan, limits: Limits) -> EtlOutputTooLarge:

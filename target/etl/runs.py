@@ -143,9 +143,8 @@ class Runner:
         """Start a run for one client; raises SlowDown when no slot comes free before `give_up`."""
         plan = wanted.plan
         watch = self._watch(plan)
-        held = ExitStack()
+        held = self._pipelines.holding(plan)
         try:
-            held.enter_context(self._pipelines.holding(plan))
             reader, slot = await self._enter(wanted, give_up)
             watch.begin()
             scratch = self._results.scratch_folder

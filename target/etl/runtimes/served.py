@@ -55,14 +55,15 @@ class ServedRuntime:
         self._touched: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    @contextmanager
-    def holding(self, plan: Plan) -> Iterator[None]:
-        """Keep the workers of a plan from being ended as no longer wanted, while the block runs."""
+    def holding(self, plan: Plan) -> ExitStack:
+        """Keep the workers of a plan from being ended as no longer wanted, until what is returned is closed."""
         with ExitStack() as stack:
             for stage in plan.stages:
                 if is_served(stage):
-                    stack.enter_context(self._uses.holding(use_offset(stage.etl, stage.revision)))
-            yield
+                    offset = use_offset(stage.etl, stage.revision)
+                    self._uses.take(offset)
+                    stack.callback(self._uses.drop, offset)
+            return stack.pop_all()
 
     def run(self, job: Job, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Run one stage; see `Transport`. Raises EtlUnavailable too, where there is no worker."""
