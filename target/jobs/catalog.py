@@ -17,15 +17,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from transom.cluster.schema import connect, sqlite_errors
 from transom.cluster.stamp import Stamp
 from transom.target.errors import JobBusy, NoSuchJob
-from transom.target.jobs.order import Order
+from transom.target.jobs.order import Order, Place
 from transom.target.jobs.records import ENDED, Counts, Job, JobError, JobState
 from transom.target.jobs.worklist import WORKLIST, Worklist
 
 JOBS, FOLDERS, STAMP = "jobs.sqlite", "jobs", "jobs.stamp"  # in a data folder
 MAX_MESSAGE_CHARS = 4000
+UNREADABLE = "another version of Transom took this job, and this one can't read what was asked: ask for it again"
 _ID_BYTES = 4
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -37,6 +40,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state, n);
 """
+_LOST = Order(kind="inspect", source=Place(bucket="unknown"))  # stands for an order that can't be read
 _COLUMNS = "id, asked, owner, state, phase, message, counts, runs, retries, created_s, started_s, ended_s, key_count"
 _SELECT = f"SELECT {_COLUMNS} FROM jobs"  # noqa: S608
 
@@ -62,6 +66,7 @@ class JobCatalog:
             db = connect(path)
             try:
                 db.executescript(_SCHEMA)
+                _fail_unreadable(db)
                 return cls(db, folder / FOLDERS, Stamp(folder / STAMP))
             except BaseException:
                 db.close()
@@ -240,15 +245,33 @@ class JobCatalog:
             self._stamp.renew()
 
 
+def _fail_unreadable(db: sqlite3.Connection) -> None:
+    """End the jobs that wait but whose order this version can't read: another version took it."""
+    for job_id, asked in db.execute("SELECT id, asked FROM jobs WHERE state IN ('queued', 'running')").fetchall():
+        if _read_order(asked) is None:
+            db.execute(
+                "UPDATE jobs SET state = 'failed', phase = '', message = ?, ended_s = ? WHERE id = ?",
+                (UNREADABLE, time.time(), job_id),
+            )
+
+
+def _read_order(asked: str) -> Order | None:
+    try:
+        return Order.model_validate_json(asked)
+    except ValidationError:
+        return None
+
+
 def _job(row: tuple[str, str, str, JobState, str, str, str, int, int, float, float, float, int]) -> Job:
     job_id, asked, owner, state, phase, message, counts, runs, retries, created_s, started_s, ended_s, keys = row
+    order = _read_order(asked)
     return Job(
         job_id,
-        Order.model_validate_json(asked),
+        order or _LOST,
         owner,
         state,
         phase,
-        message,
+        message if order else UNREADABLE,
         Counts(**json.loads(counts)),
         runs,
         retries,

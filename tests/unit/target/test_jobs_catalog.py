@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from transom.cluster.stamp import Stamp
 from transom.target.errors import JobBusy, NoSuchJob
-from transom.target.jobs.catalog import STAMP, JobCatalog
+from transom.target.jobs.catalog import JOBS, STAMP, UNREADABLE, JobCatalog
 from transom.target.jobs.order import Order, Place
 from transom.target.jobs.records import Counts, Outcome, Selected
 from transom.target.jobs.worklist import Worklist
@@ -54,6 +55,34 @@ def test_a_job_that_is_not_there_is_said_to_be_so(catalog: JobCatalog) -> None:
             ask("x")
     assert catalog.claim("x") is None
     assert not catalog.abort_ordered("x")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_order_of_another_version_fails_its_own_job_and_no_other(
+    catalog: JobCatalog, tmp_path: Path, begun: bool
+) -> None:
+    ended, waiting, fine = (catalog.add(ORDER, "ann") for _ in range(3))
+    catalog.claim(ended.id)
+    catalog.finish(ended.id, "done")
+    if begun:
+        catalog.claim(waiting.id)
+    with sqlite3.connect(tmp_path / JOBS) as db:
+        newer = '{"kind": "transform", "source": {"bucket": "in"}, "colour": "red"}'
+        db.execute("UPDATE jobs SET asked = ? WHERE id <> ?", (newer, fine.id))
+    db.close()
+    other = JobCatalog.open(tmp_path)
+    try:
+        states = {job.id: (job.state, job.message) for job in other.list()}
+        assert states == {
+            ended.id: ("done", UNREADABLE),
+            waiting.id: ("failed", UNREADABLE),
+            fine.id: ("queued", ""),
+        }
+        assert [job.id for job in other.resumable()] == [fine.id]
+        assert other.get(fine.id).order == ORDER
+        other.remove(waiting.id)
+    finally:
+        other.close()
 
 
 def test_a_job_runs_and_ends(catalog: JobCatalog) -> None:
