@@ -139,9 +139,11 @@ def _is_desk(pid: int) -> bool:
     while time.monotonic() < give_up:
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except FileNotFoundError:
+            ended = b") Z " in Path(f"/proc/{pid}/stat").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
             return False
-        if b"serve" not in command.split(b"\0"):  # else it is not yet what it will be
+        # nothing is there for a moment while it becomes what it will be, and "serve" until then
+        if ended or (command and b"serve" not in command.split(b"\0")):
             return b"transom.gateway.offline" in command.split(b"\0")
     raise AssertionError(f"process {pid} stays as it was forked")
 
