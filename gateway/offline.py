@@ -45,7 +45,7 @@ from transom.target.jobs.run import RunSettings, run_job
 from transom.target.jobs.site import Site
 
 _PR_SET_PDEATHSIG = 1
-_PRELOADED = ("transom.plugins.builtin.av_audio",)  # some 15 MB, mostly of files; they start no threads
+_PRELOADED = ("prometheus_client", "transom.plugins.builtin.av_audio")  # 15 MB, mostly of files; no threads
 _INLINE = 2**62  # bytes: a job's worker does nothing else, so it runs transformers itself
 
 
@@ -93,7 +93,7 @@ def _transformers() -> Transformers:
 
 
 def _preload() -> None:
-    """Import what transformers would import with their first run: every job's executors would do so anew."""
+    """Import what sites and transformers import when they are first used: every job's executors would do so anew."""
     for name in _PRELOADED:
         with suppress(ImportError):
             importlib.import_module(name)
