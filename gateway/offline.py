@@ -31,6 +31,7 @@ from transom.gateway.parts import (
     target_names,
 )
 from transom.plugins.manager import Transformers, load
+from transom.plugins.shapes import Folders
 from transom.target.etl.keeper.places import Places
 from transom.target.etl.metrics import EtlMetrics
 from transom.target.etl.pipeline import Pipelines
@@ -80,9 +81,8 @@ def open_site(folder: Path, config: dict[str, Any], first_owner: str, scratch: P
     targets = target_names(folder, "target" if checked.cluster.targets else "all")
     places = Places(folder, targets[os.getpid() % len(targets)])
     scratch.mkdir(parents=True, exist_ok=True)
-    pipelines = Pipelines(
-        _transformers(), WorkerPool(scratch), limits, EtlMetrics(), elsewhere_of(places, checked)(scratch)
-    )
+    elsewhere = elsewhere_of(places, checked)(scratch)
+    pipelines = Pipelines(_transformers(), WorkerPool(scratch), limits, EtlMetrics(), elsewhere, Folders(scratch))
     return Site(build_store(folder, checked, first_owner), pipelines, scratch, JobPlaces(folder, limits))
 
 

@@ -70,7 +70,7 @@ class Doing:
     # --- the batch --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Do the batch, but for the `write`: as far as what is held allows. Ends without a word once it was given up."""
+        """Do the batch but for the `write`, as far as what is held allows. Ends early once it was given up, too."""
         try:
             with self._holding_workers():
                 for item in self._items:

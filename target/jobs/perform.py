@@ -39,7 +39,8 @@ class Batch:
 class Done:
     """What became of a batch: an outcome for each item, but for those `unfinished`, which are to be given out again.
 
-    A batch whose outputs fill the memory meant for them ends before its last item. `worn_out` says that a transformer hangs in the worker: it must not be used again.
+    A batch whose outputs fill the memory meant for them ends before its last item. `worn_out` says that a transformer
+    hangs in the worker: it must not be used again.
     """
 
     outcomes: tuple[Outcome, ...]
