@@ -31,6 +31,7 @@ from transom.gateway.parts import (
     target_names,
 )
 from transom.plugins.manager import Transformers, load
+from transom.plugins.shapes import Folders
 from transom.target.etl.keeper.places import Places
 from transom.target.etl.metrics import EtlMetrics
 from transom.target.etl.pipeline import Pipelines
@@ -45,7 +46,7 @@ from transom.target.jobs.run import RunSettings, run_job
 from transom.target.jobs.site import Site
 
 _PR_SET_PDEATHSIG = 1
-_PRELOADED = ("transom.plugins.builtin.av_audio",)  # some 15 MB, mostly of files; they start no threads
+_PRELOADED = ("prometheus_client", "transom.plugins.builtin.av_audio")  # 15 MB, mostly of files; no threads
 _INLINE = 2**62  # bytes: a job's worker does nothing else, so it runs transformers itself
 
 
@@ -80,9 +81,8 @@ def open_site(folder: Path, config: dict[str, Any], first_owner: str, scratch: P
     targets = target_names(folder, "target" if checked.cluster.targets else "all")
     places = Places(folder, targets[os.getpid() % len(targets)])
     scratch.mkdir(parents=True, exist_ok=True)
-    pipelines = Pipelines(
-        _transformers(), WorkerPool(scratch), limits, EtlMetrics(), elsewhere_of(places, checked)(scratch)
-    )
+    elsewhere = elsewhere_of(places, checked)(scratch)
+    pipelines = Pipelines(_transformers(), WorkerPool(scratch), limits, EtlMetrics(), elsewhere, Folders(scratch))
     return Site(build_store(folder, checked, first_owner), pipelines, scratch, JobPlaces(folder, limits))
 
 
@@ -93,7 +93,7 @@ def _transformers() -> Transformers:
 
 
 def _preload() -> None:
-    """Import what transformers would import with their first run: every job's executors would do so anew."""
+    """Import what sites and transformers import when they are first used: every job's executors would do so anew."""
     for name in _PRELOADED:
         with suppress(ImportError):
             importlib.import_module(name)

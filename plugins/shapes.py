@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -47,14 +48,16 @@ def stream(
     *,
     path: Path | None = None,
     scratch: Path,
+    folders: Folders | None = None,
     max_memory: int = MAX_MEMORY,
 ) -> Generator[bytes, None, None]:
     """Yield the transformer's output for the input `chunks`; empty pieces are left out.
 
     The shape that was written is derived from: one that takes whole bytes gets at most `max_memory` of them, else
-    InputTooLarge; one that takes a file gets `path` (the same bytes as `chunks`, on disk already) or a copy in
-    `scratch`, under a folder of its own that is removed afterwards. Whatever the transformer raises comes out of
-    `next` unchanged. Closing the generator closes the transformer's own, and `chunks` if that is a generator.
+    InputTooLarge; one that takes a file gets `path` (the same bytes as `chunks`, on disk already) or a copy, in a
+    folder of its own: a new one in `scratch`, removed afterwards, or one of `folders`. Whatever the transformer raises
+    comes out of `next` unchanged. Closing the generator closes the transformer's own, and `chunks` if that is a
+    generator.
     """
     with ExitStack() as stack:
         if isinstance(chunks, Generator):
@@ -69,8 +72,68 @@ def stream(
             del data
             yield from _pieces(_as_bytes(transformer, result))
         else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"etl.{os.getpid()}.", dir=scratch)))
+            folder = stack.enter_context(_fresh(scratch) if folders is None else folders.one())
             yield from _run_file(transformer, chunks, context, loop, path, folder)
+
+
+class Folders:
+    """Folders for runs, emptied after each and kept for the next; from any thread.
+
+    Where a disk is told of every block that is freed, a new folder for each run takes as long as a short run.
+    """
+
+    def __init__(self, under: Path) -> None:
+        self._under = under
+        self._idle: list[Path] = []
+
+    @contextmanager
+    def one(self) -> Iterator[Path]:
+        """Lend an empty folder."""
+        try:
+            folder = self._idle.pop()
+        except IndexError:
+            folder = Path(tempfile.mkdtemp(prefix=_prefix(), dir=self._under))
+        try:
+            yield folder
+        finally:
+            if _emptied(folder):
+                self._idle.append(folder)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove those that nobody has."""
+        while self._idle:
+            shutil.rmtree(self._idle.pop(), ignore_errors=True)
+
+
+def _emptied(folder: Path) -> bool:
+    """Unlink the files in a folder; False where there is more than files, or it is no folder any more."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        with os.scandir(fd) as entries:
+            names = [entry.name for entry in entries]
+        for name in names:
+            os.unlink(name, dir_fd=fd)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+@contextmanager
+def _fresh(scratch: Path) -> Iterator[Path]:
+    """A folder for one run alone."""
+    with tempfile.TemporaryDirectory(prefix=_prefix(), dir=scratch) as name:
+        yield Path(name)
+
+
+def _prefix() -> str:
+    return f"etl.{os.getpid()}."
 
 
 def _run_stream(
@@ -119,8 +182,12 @@ def _source_file(folder: Path, chunks: Iterable[bytes], context: Context, path: 
     suffix = Path(context.key).suffix
     source = folder / ("input" + (suffix if _SUFFIX.fullmatch(suffix) else ""))
     if path is not None:
-        # A link and not the path itself: the transformer writes beside its input, and must not do so in a store.
-        source.symlink_to(path.absolute())
+        # A link and not the path itself: the transformer writes beside its input, and must not do so in a store. A
+        # symbolic one takes a block of the disk where the path is long.
+        try:
+            source.hardlink_to(path)
+        except OSError:  # on another file system, or on one that has none
+            source.symlink_to(path.absolute())
         return source
     with source.open("wb") as spool:
         for chunk in chunks:

@@ -23,7 +23,7 @@ from transom.plugins.checks import Shape
 from transom.plugins.contract import Context, Reject, Skip, Transformer
 from transom.plugins.manager import Transformers
 from transom.plugins.nested import is_isolated
-from transom.plugins.shapes import shape_of, stream
+from transom.plugins.shapes import Folders, shape_of, stream
 from transom.target.errors import (
     EtlCrashed,
     EtlFailed,
@@ -64,13 +64,17 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Pipelines:
-    """What it takes to run plans in this process; without `elsewhere`, those of plugins only."""
+    """What it takes to run plans in this process; without `elsewhere`, those of plugins only.
+
+    With `folders`, runs over files here take theirs from these.
+    """
 
     transformers: Transformers
     workers: WorkerPool
     limits: Limits
     metrics: EtlMetrics
     elsewhere: Elsewhere | None = None
+    folders: Folders | None = None
 
     def bind(
         self, plan: Plan, source: ObjectInfo, deadline: float = float("inf"), scratch: Path | None = None
@@ -112,8 +116,10 @@ class Pipelines:
         return None if self.elsewhere is None else self.elsewhere.handover
 
     def close(self) -> None:
-        """Stop idle workers and let go of connections."""
+        """Stop idle workers, let go of connections and of folders."""
         self.workers.close()
+        if self.folders is not None:
+            self.folders.close()
         if self.elsewhere is not None:
             self.elsewhere.close()
 
@@ -279,6 +285,7 @@ class _Stage:
                 bound.context,
                 path=self.path,
                 scratch=self.scratch,
+                folders=self.pipelines.folders,
                 max_memory=limits.max_memory,
             )
         return self._run_pooled(chunks)

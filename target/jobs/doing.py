@@ -1,6 +1,6 @@
 """One batch under way: opens, transforms and writes object by object, small outputs together.
 
-It runs in a thread that is left alone when a transformer hangs: whoever waits for it then takes what there is. Its last
+It runs in a thread that is left alone when a transformer hangs: whoever waits for it then takes what there is. The
 write is left to whoever waits: the next batch may be under way by then.
 """
 
@@ -20,7 +20,7 @@ from transom.target.jobs.site import Site
 from transom.target.store.base import ObjectInfo, Whole
 
 MIB = 1024 * 1024
-HELD = 16 * MIB  # so much of small outputs in memory before they are written
+HELD = 16 * MIB  # so much of small outputs in memory ends a batch: making more would wait for the disk
 _PAUSES_S = (0.1, 0.5, 2.0)
 _TRANSIENT = (EtlUnavailable, SlowDown, SourceChanged)
 _log = logging.getLogger("transom.jobs")
@@ -70,14 +70,14 @@ class Doing:
     # --- the batch --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Do the batch, but for a last `write`. Ends early, without a word, once it was given up."""
+        """Do the batch but for the `write`, as far as what is held allows. Ends early once it was given up, too."""
         try:
             with self._holding_workers():
                 for item in self._items:
                     self._begun += 1
                     await self._decide(item)
                     if self._held_size >= HELD:
-                        await self.write()
+                        return
         except GivenUpError:
             return
 

@@ -39,7 +39,8 @@ class Batch:
 class Done:
     """What became of a batch: an outcome for each item, but for those `unfinished`, which are to be given out again.
 
-    `worn_out` says that a transformer hangs in the worker: it must not be used again.
+    A batch whose outputs fill the memory meant for them ends before its last item. `worn_out` says that a transformer
+    hangs in the worker: it must not be used again.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -61,7 +62,7 @@ class TransformWork(StagedWork[Batch, Done]):
     where_plan: Plan | None = None
 
     def begin(self, site: Site, batch: Batch, /) -> Done | Later[Done]:
-        """Do a batch but for its last write; blocking. What goes wrong with an object is its outcome, never raised."""
+        """Do a batch but for its write; blocking. What goes wrong with an object is its outcome, never raised."""
         doing = Doing(Task(self.order, self.plan, self._judge(), self.owner), site, batch.items)
         future = site.hands.do(lambda: site.wait(doing.run()))
         while not is_done(future, _until(doing)):
@@ -69,8 +70,8 @@ class TransformWork(StagedWork[Batch, Done]):
                 site.wait(doing.write())
                 return Done(tuple(doing.outcomes), doing.unfinished, worn_out=True)
         future.result()
-        last = partial(_write, site, doing)
-        return last() if batch.alone else Later(last)
+        write = partial(_write, site, doing)
+        return write() if batch.alone else Later(write)
 
     def _judge(self) -> Judge | None:
         """What judges by outputs: where it needs none, the predicate was asked when the objects were chosen."""
@@ -82,7 +83,7 @@ class TransformWork(StagedWork[Batch, Done]):
 
 def _write(site: Site, doing: Doing) -> Done:
     site.wait(doing.write())
-    return Done(tuple(doing.outcomes))
+    return Done(tuple(doing.outcomes), doing.unfinished)
 
 
 def _until(doing: Doing) -> float:

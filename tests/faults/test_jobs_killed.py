@@ -20,7 +20,7 @@ from tests.wire import eventually
 from transom.client.admin import AdminClient
 
 MANY = 10_000
-IN_HAND = 128  # objects that a worker has, at most: see transom.target.jobs.dispatch
+IN_HAND = 2 * 128  # objects that a worker has, at most: a batch being written, and the next (see jobs.dispatch)
 
 
 def _fill(s3: Any, bucket: str, count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from transom.plugins import Context, Reject, Skip, Transformer
 from transom.plugins.errors import ContractError, InputTooLarge
-from transom.plugins.shapes import PIECE_SIZE, stream
+from transom.plugins.shapes import PIECE_SIZE, Folders, stream
 
 
 class Bytes(Transformer):
@@ -363,3 +364,70 @@ def test_an_infinite_stream_is_read_only_as_far_as_asked(tmp_path: Path) -> None
     running = stream(of_stream(lambda chunks: (chunk for chunk in chunks)), endless(), CONTEXT, scratch=tmp_path)
     assert [next(running) for _ in range(3)] == [b"x"] * 3
     running.close()
+
+
+def test_folders_are_lent_empty_again_and_again_and_each_to_one_run_at_a_time(tmp_path: Path) -> None:
+    folders = Folders(tmp_path)
+
+    def begun(chunks: Iterable[bytes] = (b"abc",)) -> Iterator[bytes]:
+        return stream(of_file(named), chunks, CONTEXT, scratch=tmp_path, folders=folders)
+
+    def named(path: Path) -> Iterator[bytes]:
+        assert [each.name for each in path.parent.iterdir()] == ["input.gz"]
+        (path.parent / "left").write_bytes(b"over")
+        yield path.parent.name.encode()
+        yield path.read_bytes()
+
+    first, second = begun(), begun()
+    one, other = next(first), next(second)
+    assert one != other
+    assert (list(first), list(second)) == ([b"abc"], [b"abc"])
+    assert sorted(each.name.encode() for each in tmp_path.iterdir()) == sorted((one, other))
+    folder, _ = begun()
+    assert folder in (one, other)
+    assert not any(list(each.iterdir()) for each in tmp_path.iterdir())
+    folders.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_more_than_files_is_not_lent_again(tmp_path: Path) -> None:
+    scratch, away = tmp_path / "scratch", tmp_path / "away"
+    scratch.mkdir()
+    away.mkdir()
+    (away / "other").write_bytes(b"somebody's")
+    folders = Folders(scratch)
+
+    def nested(path: Path) -> bytes:
+        (path.parent / "more" / "and more").mkdir(parents=True)
+        return b""
+
+    def swapped(path: Path) -> bytes:
+        path.unlink()
+        path.parent.rmdir()
+        path.parent.symlink_to(away)
+        return b""
+
+    for spoil in (nested, swapped):
+        assert list(stream(of_file(spoil), [b"abc"], CONTEXT, scratch=scratch, folders=folders)) == []
+        assert list(stream(of_file(lambda path: path), [b"abc"], CONTEXT, scratch=scratch, folders=folders)) == [b"abc"]
+    assert (away / "other").read_bytes() == b"somebody's"
+
+
+def test_an_input_on_disk_is_linked_without_touching_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, scratch = tmp_path / "blob", tmp_path / "scratch"
+    path.write_bytes(b"abc")
+    scratch.mkdir()
+
+    def replaced(given: Path) -> bytes:
+        data = given.read_bytes()
+        given.unlink()
+        given.write_bytes(b"of the transformer")
+        return data
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    for _ in ("a hard link", "a symbolic one"):
+        assert list(stream(of_file(replaced), [], CONTEXT, path=path, scratch=scratch)) == [b"abc"]
+        assert path.read_bytes() == b"abc"
+        monkeypatch.setattr(Path, "hardlink_to", refused)

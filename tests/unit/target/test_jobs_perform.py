@@ -141,7 +141,7 @@ def test_a_large_output_is_streamed_in_little_memory(rig: Rig) -> None:
     assert hashlib.md5(rig.read("k")).hexdigest() == rig.head("k").etag == hashlib.md5(grow_bytes(size)).hexdigest()
 
 
-def test_what_is_held_is_written_before_it_is_much(rig: Rig) -> None:
+def test_a_batch_ends_before_much_is_held_and_what_was_not_begun_is_given_out_again(rig: Rig) -> None:
     sizes: list[int] = []
 
     class Counting(StoreRouter):
@@ -152,8 +152,16 @@ def test_what_is_held_is_written_before_it_is_much(rig: Rig) -> None:
     rig.site.store = Counting(rig.site.store, {})
     for n in range(12):
         rig.put(f"{n}", b"")
-    done = rig.do(rig.work("grow", args_json=str(3 * MIB)), map(str, range(12)))
-    assert states(done.outcomes) == ["written"] * 12
+    work = rig.work("grow", args_json=str(3 * MIB))
+    items = tuple(Item(n, str(n), 0, "", str(n)) for n in range(12))
+    later = work.begin(rig.site, Batch(items))
+    assert isinstance(later, Later) and not rig.keys()  # nobody who makes waited for the disk
+    done = later.wait()
+    assert [outcome.n for outcome in done.outcomes] == [0, 1, 2, 3, 4, 5]
+    assert (done.unfinished, done.worn_out) == (items[6:], False)
+    last = work(rig.site, Batch(done.unfinished))
+    assert [outcome.n for outcome in last.outcomes] == [6, 7, 8, 9, 10, 11] and not last.unfinished
+    assert states([*done.outcomes, *last.outcomes]) == ["written"] * 12
     assert sizes == [18 * MIB, 18 * MIB]
 
 
