@@ -224,7 +224,6 @@ class Supervisor:
                 self._mark(process, "up")
 
     def _lost(self, process: _Process, code: int, now: float) -> None:
-        _log.warning("a process ended and is restarted", process=process.name, status=code)
         if now - process.started > _STEADY_S:
             process.pause_s = _RESTART_PAUSE_S[0]
         process.restart_at = now + process.pause_s
@@ -234,6 +233,7 @@ class Supervisor:
         if process.role == "keeper":
             forget_statuses(Places(self.folder, process.name))  # its workers went with it
         self._mark(process, "down")
+        _log.warning("a process ended and is restarted", process=process.name, status=code)
 
     def _mark(self, process: _Process, state: State) -> None:
         """Tell clients' connections, or the gateways: until a target is back, its keys go to the next in rank."""

@@ -10,10 +10,10 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -129,8 +129,7 @@ class Pipelines:
 
     def produce(self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path) -> Generator[bytes, None, None]:
         """Yield the pipeline's output. Blocking. Raises the Etl* errors of `transom.target.errors`."""
-        run = self._run if plan.in_process else self._run_again
-        return run(plan, reader, watch, scratch)
+        return self._runs(plan, reader, watch, scratch, None, None)
 
     def begin(
         self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path, known: bytes | None = None
@@ -140,34 +139,19 @@ class Pipelines:
         `known` is all that the reader would read, where that is in hand.
         """
         stages = self.bind(plan, reader.info, watch.deadline, scratch)
-        run = self._run if plan.in_process else self._run_again
-        return *_described(stages), run(plan, reader, watch, scratch, stages, known)
+        return *_described(stages), self._runs(plan, reader, watch, scratch, known, stages)
 
-    def _run_again(
+    def _runs(
         self,
         plan: Plan,
         reader: ObjectReader,
         watch: Watch,
         scratch: Path,
-        stages: list[Bound] | None = None,
-        known: bytes | None = None,
+        known: bytes | None,
+        stages: list[Bound] | None,
     ) -> Generator[bytes, None, None]:
-        """Run it; where a worker is lost with none of the output handed on, again from the source, a few times."""
-        for pause_s in (*_PAUSES_S, None):
-            begun = False
-            try:
-                with closing(self._run(plan, reader, watch, scratch, stages, known)) as pieces:
-                    for piece in pieces:
-                        begun = True
-                        yield piece
-            except WorkerLost as lost:
-                if begun or pause_s is None or watch.left_s() <= pause_s:
-                    raise EtlCrashed(str(lost), etl=watch.stage) from lost
-                _log.warning("a run of ETL %s begins again: %s", plan.name, lost)
-                _pause(pause_s, watch)
-                stages = None  # its deadline may be another by now
-            else:
-                return
+        run = partial(self._run, plan, reader, watch, scratch, known)
+        return run(stages) if plan.in_process else _run_again(run, stages, watch)
 
     def _run(
         self,
@@ -175,8 +159,8 @@ class Pipelines:
         reader: ObjectReader,
         watch: Watch,
         scratch: Path,
-        stages: list[Bound] | None = None,
-        known: bytes | None = None,
+        known: bytes | None,
+        stages: list[Bound] | None,
     ) -> Generator[bytes, None, None]:
         chunks = _read(reader, known)
         stages = stages or self.bind(plan, reader.info, watch.deadline, scratch)
@@ -305,6 +289,27 @@ class _Stage:
         job = Job(stage, from_json(stage.spec), self.bound.context, self.reader)
         pieces = elsewhere.run(job, chunks, self.watch)
         return pieces if job.spec.max_output is None else _bounded(stage.etl, pieces, job.spec.max_output)
+
+
+def _run_again(
+    run: Callable[[list[Bound] | None], Generator[bytes, None, None]], stages: list[Bound] | None, watch: Watch
+) -> Generator[bytes, None, None]:
+    """Run it; where a worker is lost with none of the output handed on, again from the source, a few times."""
+    for pause_s in (*_PAUSES_S, None):
+        begun = False
+        try:
+            with closing(run(stages)) as pieces:
+                for piece in pieces:
+                    begun = True
+                    yield piece
+        except WorkerLost as lost:
+            if begun or pause_s is None or watch.left_s() <= pause_s:
+                raise EtlCrashed(str(lost), etl=watch.stage) from lost
+            _log.warning("a run of ETL %s begins again: %s", watch.pipeline, lost)
+            _pause(pause_s, watch)
+            stages = None  # its deadline may be another by now
+        else:
+            return
 
 
 def _described(stages: Sequence[Bound]) -> tuple[str, int | None]:

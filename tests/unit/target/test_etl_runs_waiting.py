@@ -69,6 +69,21 @@ class Desk:
         plan = Plan((stage,))
         return await self.target.direct(Wanted(plan, source, identify(plan, source)), time.monotonic() + WAIT_S)
 
+    async def started_and_asked(self) -> tuple[DirectRun, threading.Event]:
+        """A run whose worker was asked and never answers, and what is set once the worker has been left."""
+        asked, left = threading.Event(), threading.Event()
+
+        def serve(wire: Wire) -> None:
+            wire.request()
+            asked.set()
+            if wire.is_left():
+                left.set()
+
+        self.worker(serve)
+        run = await self.start()
+        assert await asyncio.to_thread(asked.wait, WAIT_S)
+        return run, left
+
 
 @pytest.fixture
 async def desk(tmp_path: Path, transformers: Transformers, catalog: Catalog) -> AsyncIterator[Desk]:
@@ -142,17 +157,7 @@ async def test_a_slow_client_holds_the_worker_back_and_its_time_is_not_the_trans
 
 
 async def test_a_client_that_leaves_ends_the_call(desk: Desk) -> None:
-    asked, left = threading.Event(), threading.Event()
-
-    def serve(wire: Wire) -> None:
-        wire.request()
-        asked.set()
-        if wire.is_left():
-            left.set()
-
-    desk.worker(serve)
-    run = await desk.start()
-    assert await asyncio.to_thread(asked.wait, WAIT_S)
+    run, left = await desk.started_and_asked()
     run.cancel()
     assert await asyncio.to_thread(left.wait, WAIT_S)
     with pytest.raises(EtlFailed, match="nobody read"):
@@ -187,17 +192,7 @@ async def test_a_worker_that_goes_away_is_asked_again_and_others_go_on_meanwhile
 
 
 async def test_closing_ends_what_is_under_way(desk: Desk, tmp_path: Path) -> None:
-    asked, left = threading.Event(), threading.Event()
-
-    def serve(wire: Wire) -> None:
-        wire.request()
-        asked.set()
-        if wire.is_left():
-            left.set()
-
-    desk.worker(serve)
-    run = await desk.start()
-    assert await asyncio.to_thread(asked.wait, WAIT_S)
+    run, left = await desk.started_and_asked()
     await desk.close()
     with pytest.raises(EtlFailed, match="the server stops"):
         await all_of(run)
