@@ -34,15 +34,20 @@ class LoopWork(greenlet):
         self._parked = False
         self._resuming: asyncio.Handle | None = None
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop it runs on."""
+        return self._loop
+
     def ready(self, sock: socket.socket, events: int, timeout_s: float) -> int:
         """Wait until the socket can be read or written; which, as in poll(2), 0 when `timeout_s` passes first."""
         loop, fd = self._loop, sock.fileno()
         if events & select.POLLIN:
-            loop.add_reader(fd, self._resume, select.POLLIN)
+            loop.add_reader(fd, self.resume, select.POLLIN)
         if events & select.POLLOUT:
-            loop.add_writer(fd, self._resume, select.POLLOUT)
+            loop.add_writer(fd, self.resume, select.POLLOUT)
         try:
-            return self._leave(timeout_s)
+            return self.leave(timeout_s)
         finally:
             if events & select.POLLIN:
                 loop.remove_reader(fd)
@@ -53,14 +58,14 @@ class LoopWork(greenlet):
         """Wait for `wake`, or until `timeout_s` passes."""
         self._parked = True
         try:
-            self._leave(timeout_s)
+            self.leave(timeout_s)
         finally:
             self._parked = False
 
     def wake(self) -> None:
         """Have the work go on if it is parked. On the loop, from outside the work."""
         if self._parked:
-            self._resume(0)
+            self.resume(0)
 
     def stop(self, error: BaseException) -> None:
         """Have what it waits for raise this instead. On the loop, from outside the work; nothing once it has ended."""
@@ -86,10 +91,10 @@ class LoopWork(greenlet):
             look()
         return done.result()
 
-    def _leave(self, timeout_s: float) -> int:
-        """Back to the loop, until `_resume` or for so long; what that was told, or 0."""
+    def leave(self, timeout_s: float) -> int:
+        """Back to the loop, until `resume` or for so long; what that was told, or 0. From the work itself."""
         assert self.parent is not None
-        timer = self._loop.call_later(timeout_s, self._resume, 0)
+        timer = self._loop.call_later(timeout_s, self.resume, 0)
         try:
             return cast("int", self.parent.switch())
         finally:
@@ -98,10 +103,67 @@ class LoopWork(greenlet):
                 self._resuming.cancel()
                 self._resuming = None
 
-    def _resume(self, told: int) -> None:
+    def resume(self, told: int) -> None:
+        """Have the work go on after a `leave`, with what it is to be told. On the loop, from outside the work."""
         # Not from here: uvloop calls this out of libuv, which has pointers to its stack that a switch would take away
         if self._resuming is None:
             self._resuming = self._loop.call_soon(self.switch, told)
+
+
+class Arrivals:
+    """What comes in at one socket, for the work of one event loop. Between waits the loop goes on looking there.
+
+    To have it look anew for every wait costs more than the wait. The socket must be closed by `close`.
+    """
+
+    __slots__ = ("_looking", "_sock", "_work", "loop")
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._sock = sock
+        self._work: LoopWork | None = None
+        self._looking = False
+
+    def wait(self, work: LoopWork, timeout_s: float) -> None:
+        """Wait until something is there to be read, or `timeout_s` passes. For the work."""
+        if not self._looking:
+            self.loop.add_reader(self._sock, self._tell)
+            self._looking = True
+        self._work = work
+        try:
+            work.leave(timeout_s)
+        finally:
+            self._work = None
+
+    def end(self) -> None:
+        """Look no more, until somebody waits again. On the loop."""
+        if self._looking:
+            self._looking = False
+            self.loop.remove_reader(self._sock)
+
+    def close(self) -> None:
+        """Close the socket; from any thread."""
+        try:
+            here = asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._close()
+            return
+        try:
+            self.loop.call_soon_threadsafe(self._close)
+        except RuntimeError:  # the loop is closed, and looks no more
+            self._sock.close()
+
+    def _close(self) -> None:
+        self.end()
+        self._sock.close()
+
+    def _tell(self) -> None:
+        if self._work is None:
+            self.end()  # nobody reads it now, so the loop would tell of it without end
+        else:
+            self._work.resume(select.POLLIN)
 
 
 class Room:

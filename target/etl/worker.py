@@ -21,7 +21,7 @@ from transom.plugins.manager import Transformers, load
 from transom.plugins.nested import memory_limit
 from transom.plugins.shapes import stream
 from transom.target.etl.pipeline import parsed
-from transom.target.etl.workers import Channel
+from transom.target.etl.transports.channel import Channel
 
 _FRAME = 1024 * 1024
 
@@ -35,10 +35,11 @@ def main() -> None:
     channel.send(b"H")
     while True:
         try:
-            _, payload = channel.receive()
+            kind, payload = channel.receive()
         except EOFError:
             return
-        _serve(channel, transformers, scratch, json.loads(payload))
+        if kind == b"J":  # anything else is what the object before left unread
+            _serve(channel, transformers, scratch, json.loads(payload))
 
 
 def _serve(channel: Channel, transformers: Transformers, scratch: Path, task: dict[str, Any]) -> None:
@@ -51,7 +52,8 @@ def _serve(channel: Channel, transformers: Transformers, scratch: Path, task: di
             transformers=transformers,
             scratch=scratch,
         )
-        pieces = stream(transformer, _input(channel), context, scratch=scratch, max_memory=task["max_memory"])
+        given = _input(channel, asks=not task["whole"])
+        pieces = stream(transformer, given, context, scratch=scratch, max_memory=task["max_memory"])
         with _bounded_memory(memory_limit(transformers, transformer, context.args)):
             for piece in pieces:
                 for start in range(0, len(piece), _FRAME):
@@ -84,9 +86,10 @@ def _bounded_memory(limit: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _input(channel: Channel) -> Iterator[bytes]:
+def _input(channel: Channel, *, asks: bool) -> Iterator[bytes]:
     while True:
-        channel.send(b"R")
+        if asks:
+            channel.send(b"R")
         kind, payload = channel.receive()
         if kind == b"E":
             return

@@ -1,7 +1,7 @@
-"""The pool of worker processes that run GIL-bound transformers, and the frames spoken with them.
+"""The pool of worker processes that run GIL-bound transformers, spoken with in frames.
 
-The worker asks for each piece of input (frame R), so neither side can fill the other's buffer: no deadlock, and
-back-pressure both ways. Frames: one kind byte, four length bytes, the payload.
+A worker asks for each piece of an input that is not small, so neither side can fill the other's buffer: no deadlock,
+and back-pressure both ways.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -23,70 +22,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from transom.plugins.contract import Context, Reject, Skip
 from transom.target.errors import EtlCrashed, EtlFailed
+from transom.target.etl.transports.frames import FramedProgram, RefusedError
 from transom.target.etl.watch import Watch
 
-_HEAD = struct.Struct("!cI")
 _START_TIMEOUT_S = 30.0
-_LOOK_S = 0.25  # how often a run that waits for its worker looks whether it should go on
-_COPIED = 64 * 1024  # a frame up to this is sent in one call, for the price of a copy
-MAX_FRAME = 16 * 1024 * 1024
 J = TypeVar("J")
 J_contra = TypeVar("J_contra", contravariant=True)
-
-
-def framed(kind: bytes, payload: bytes = b"") -> bytes:
-    """Return one frame."""
-    return _HEAD.pack(kind, len(payload)) + payload
-
-
-class Channel:
-    """Frames over one end of a socket pair; blocking. `look` is called whenever nothing came for a while."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.look: Callable[[], None] | None = None
-
-    def send(self, kind: bytes, payload: bytes = b"") -> None:
-        """Send one frame."""
-        if len(payload) <= _COPIED:
-            self.send_bytes(framed(kind, payload))
-        else:
-            self.send_bytes(_HEAD.pack(kind, len(payload)))
-            self.send_bytes(payload)
-
-    def send_bytes(self, data: bytes) -> None:
-        """Send what holds whole frames, or the rest of one."""
-        view = memoryview(data)
-        while view:
-            with self._looking():
-                view = view[self.sock.send(view) :]
-
-    def receive(self) -> tuple[bytes, bytes]:
-        """Receive one frame; raises EOFError when the other end is gone, ConnectionError for what is no frame."""
-        kind, length = _HEAD.unpack(self._exactly(_HEAD.size))
-        if length > MAX_FRAME:
-            raise ConnectionError(f"what came is no frame: it claims {length} bytes")
-        return kind, self._exactly(length)
-
-    def _exactly(self, length: int) -> bytes:
-        data = bytearray(length)
-        view = memoryview(data)
-        while view:
-            with self._looking():
-                n = self.sock.recv_into(view)
-                if not n:
-                    raise EOFError
-                view = view[n:]
-        return bytes(data)
-
-    @contextlib.contextmanager
-    def _looking(self) -> Iterator[None]:
-        try:
-            yield
-        except TimeoutError:
-            if self.look is None:
-                raise
-            self.look()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +39,23 @@ class Task:
     context: Context
     max_memory: int
 
-    def to_json(self) -> str:
-        """Encode for the worker; `worker.Task` reads it."""
+    def told(self) -> dict[str, object]:
+        """What the worker is sent, as JSON has it."""
         context = self.context
-        return json.dumps(
-            {
-                "plugin": self.plugin,
-                "given": self.given,
-                "max_memory": self.max_memory,
-                "context": {
-                    "bucket": context.bucket,
-                    "key": context.key,
-                    "etl": context.etl,
-                    "content_type": context.content_type,
-                    "size": context.size,
-                    "metadata": dict(context.metadata),
-                    "deadline": context.deadline if context.deadline != float("inf") else None,
-                },
-            }
-        )
+        return {
+            "plugin": self.plugin,
+            "given": self.given,
+            "max_memory": self.max_memory,
+            "context": {
+                "bucket": context.bucket,
+                "key": context.key,
+                "etl": context.etl,
+                "content_type": context.content_type,
+                "size": context.size,
+                "metadata": dict(context.metadata),
+                "deadline": context.deadline if context.deadline != float("inf") else None,
+            },
+        }
 
 
 class Worker:
@@ -124,7 +63,6 @@ class Worker:
 
     def __init__(self, etl: str, scratch_folder: Path) -> None:
         """Start one for `etl`, which is named where it does not start; any ETL may use it later."""
-        self.idle = True  # whether it waits for a task: only then can it be used again
         self._scratch = Path(tempfile.mkdtemp(prefix=f"worker.{os.getpid()}.", dir=scratch_folder))
         ours, theirs = socket.socketpair()
         ends, self._lifeline = os.pipe()
@@ -137,41 +75,32 @@ class Worker:
                 stdin=subprocess.DEVNULL,
             )
         os.close(ends)
-        self._channel = Channel(ours)
-        ours.settimeout(_START_TIMEOUT_S)
+        self._program = FramedProgram(ours)
         try:
-            self._channel.receive()  # it says hello once its plugins are loaded
+            self._program.greet(_START_TIMEOUT_S)  # once its plugins are loaded
         except (EOFError, OSError) as error:
             self.kill()
             raise EtlCrashed(f"ETL '{etl}' crashed: its worker process did not start", etl=etl) from error
-        ours.settimeout(_LOOK_S)
 
     def run(self, task: Task, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Run a transformer; raises EtlCrashed, EtlFailed, Skip, Reject, and what `watch` has to say."""
         etl = task.context.etl
-        self.idle = False
-        self._channel.look = watch.check
         try:
-            self._channel.send(b"J", task.to_json().encode())
-            while True:
-                kind, payload = self._channel.receive()
-                watch.check()
-                if kind == b"D":
-                    yield payload
-                elif kind == b"R":
-                    piece = next(chunks, None)
-                    self._channel.send(b"E" if piece is None else b"D", piece or b"")
-                else:
-                    break
+            yield from self._program.exchange(task.told(), chunks, watch)
         except (EOFError, ConnectionError) as error:
             code = self._exit_code()
             raise EtlCrashed(f"ETL '{etl}' crashed: its worker process ended with {code}", etl=etl) from error
-        self.idle = True
-        if kind != b"E":
-            told = json.loads(payload)
+        except RefusedError as error:
+            told = json.loads(error.payload)
             if told["kind"] == "timeout" and task.context.remaining_s() <= 0:
-                raise watch.timeout()  # the worker keeps to what it was told, whatever the clock stood still since
-            raise _failure(etl, told)
+                # the worker keeps to what it was told, whatever the clock stood still since
+                raise watch.timeout() from None
+            raise _failure(etl, told) from None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a task: only then can it be used again."""
+        return self._program.idle
 
     @property
     def alive(self) -> bool:
@@ -182,7 +111,7 @@ class Worker:
         """Stop the process now, reap it and remove what it left."""
         self._process.kill()
         self._process.wait()
-        self._channel.sock.close()
+        self._program.close()
         with contextlib.suppress(OSError):
             os.close(self._lifeline)
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -226,8 +155,7 @@ class Pool(Generic[J]):
         """Run one object in a worker. Closing the iterator early kills that worker."""
         worker = self._take(task, watch)
         try:
-            with contextlib.closing(worker.run(task, chunks, watch)) as pieces:
-                yield from pieces
+            yield from worker.run(task, chunks, watch)
         finally:
             if not self._keep(worker):
                 worker.kill()

@@ -65,11 +65,10 @@ class KeptProgram:
 
     def run(self, job: Job, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Run one object; raises as `FramedProgram.run` does, and EtlCrashed for a program that is gone."""
-        with contextlib.ExitStack() as stack:
-            path = stack.enter_context(self._workplace.linked(job, self._files)) if job.spec.direct_file else ""
+        linked = self._workplace.linked(job, self._files) if job.spec.direct_file else contextlib.nullcontext("")
+        with linked as path:
             try:
-                pieces = self._program.run(job.call(path), chunks, watch)
-                yield from stack.enter_context(contextlib.closing(pieces))
+                yield from self._program.run(job.call(path), chunks, watch)
             except (EOFError, ConnectionError) as error:
                 raise self._crash(error) from error
 

@@ -1,17 +1,21 @@
-"""Keeps connections to one worker open between calls. It knows nothing of what is spoken over them."""
+"""Keeps connections to one worker open between calls. It knows nothing of what is spoken over them.
+
+A connection stays where it was made: with the work of one event loop, or with threads.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import select
 import socket
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from transom.target.etl.waiting import LOOK_S, Look, on_loop
+from transom.target.etl.waiting import LOOK_S, Arrivals, Look, on_loop
 
 _MAX_IDLE = 32
 _IDLE_S = 30.0
@@ -21,14 +25,21 @@ _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 class Connection:
     """A socket to a worker. `reused` tells that it has served a call before."""
 
-    __slots__ = ("_is_tcp", "_poll", "idle_since", "reused", "sock")
+    __slots__ = ("_arrivals", "_is_tcp", "_poll", "idle_since", "reused", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
+        work = on_loop()
         self.sock = sock
         self.reused = False
         self.idle_since = 0.0
         self._is_tcp = sock.family != socket.AF_UNIX
         self._poll: select.poll | None = None
+        self._arrivals = None if work is None else Arrivals(sock, work.loop)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop whose work it is for; None for threads."""
+        return None if self._arrivals is None else self._arrivals.loop
 
     def acknowledge(self) -> None:
         """Tell the other end now that its data came: a server that sends head and body apart may wait for that."""
@@ -39,13 +50,20 @@ class Connection:
     def wait(self) -> int:
         """Wait a quarter of a second at most until something can be sent or received; the events of poll(2)."""
         work = on_loop()
-        if work is not None:
+        if work is not None and self._arrivals is not None:
+            self._arrivals.end()
             return work.ready(self.sock, select.POLLIN | select.POLLOUT, LOOK_S)
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(self.sock, select.POLLIN | select.POLLOUT)
         events = self._poll.poll(LOOK_S * 1000)
         return events[0][1] if events else 0
+
+    def listen(self) -> None:
+        """Wait a quarter of a second at most until something can be received; on its event loop."""
+        work = on_loop()
+        assert work is not None and self._arrivals is not None
+        self._arrivals.wait(work, LOOK_S)
 
     def is_quiet(self) -> bool:
         """Whether it stands open with nothing to read: only then can a call be begun on it."""
@@ -58,8 +76,11 @@ class Connection:
         return False
 
     def close(self) -> None:
-        """Close the socket."""
-        self.sock.close()
+        """Close the socket; from any thread."""
+        if self._arrivals is None:
+            self.sock.close()
+        else:
+            self._arrivals.close()
 
 
 C = TypeVar("C", bound=Connection)
@@ -70,17 +91,19 @@ class ConnectionPool(Generic[C]):
 
     def __init__(self, make: Callable[[Look], C]) -> None:
         self._make = make
-        self._idle: deque[C] = deque()
+        self._idle: defaultdict[asyncio.AbstractEventLoop | None, deque[C]] = defaultdict(deque)
         self._closed = False
         self._lock = threading.Lock()
 
     def take(self, look: Look) -> C:
         """An idle connection that still stands, else a fresh one; raises what `make` raises."""
+        work = on_loop()
+        loop = None if work is None else work.loop
         while True:
             with self._lock:
-                if not self._idle:
+                if not self._idle[loop]:
                     break
-                connection = self._idle.pop()
+                connection = self._idle[loop].pop()
             if connection.is_quiet():
                 return connection
             connection.close()
@@ -92,17 +115,14 @@ class ConnectionPool(Generic[C]):
 
     def give_back(self, connection: C) -> None:
         """Keep a connection for the next call; closes what has been idle for long."""
-        if on_loop() is not None:
-            connection.sock.setblocking(True)  # uvloop has changed that, and the next run may be in a thread
         now = connection.idle_since = time.monotonic()
         connection.reused = True
         old: list[C] = []
         with self._lock:
-            self._idle.append(connection)
-            while self._idle and (
-                self._closed or len(self._idle) > _MAX_IDLE or now - self._idle[0].idle_since > _IDLE_S
-            ):
-                old.append(self._idle.popleft())
+            idle = self._idle[connection.loop]
+            idle.append(connection)
+            while idle and (self._closed or len(idle) > _MAX_IDLE or now - idle[0].idle_since > _IDLE_S):
+                old.append(idle.popleft())
         for each in old:
             each.close()
 
@@ -110,6 +130,7 @@ class ConnectionPool(Generic[C]):
         """Close the idle ones now, and those in use when they're given back."""
         with self._lock:
             self._closed = True
-            idle, self._idle = list(self._idle), deque()
+            idle = [connection for each in self._idle.values() for connection in each]
+            self._idle.clear()
         for connection in idle:
             connection.close()

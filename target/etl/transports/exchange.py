@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Generic
 
 from transom.target.etl.transports.connections import C
-from transom.target.etl.waiting import LOOK_S, Look, on_loop
+from transom.target.etl.waiting import Look
 
 Buffers = Sequence[bytes | memoryview]
 READ = 256 * 1024  # asked for where the length isn't known
@@ -26,7 +26,7 @@ class BrokenError(Exception):
 class Exchange(Generic[C]):
     """Sends `first`, then what `rest` yields, each only when the one before it is sent."""
 
-    __slots__ = ("_look", "_pending", "_rest", "_sending", "_sock", "_work", "all_sent", "connection", "heard")
+    __slots__ = ("_look", "_on_loop", "_pending", "_rest", "_sending", "_sock", "all_sent", "connection", "heard")
 
     def __init__(self, connection: C, first: Buffers, rest: Iterator[Buffers], look: Look) -> None:
         self.connection = connection
@@ -37,7 +37,7 @@ class Exchange(Generic[C]):
         self._rest = rest
         self._look = look
         self._sending = True
-        self._work = on_loop()
+        self._on_loop = connection.loop is not None
 
     def receive(self, at_most: int = READ) -> bytes:
         """The next bytes that came, b"" at the end of the stream; sends meanwhile.
@@ -92,11 +92,11 @@ class Exchange(Generic[C]):
 
     def _arriving(self, at_most: int) -> bytes | None:
         """What comes within a quarter of a second."""
-        if self._work is None:
+        if not self._on_loop:
             return self._receive(at_most, 0)
         if self.heard and (data := self._receive(at_most, socket.MSG_DONTWAIT)) is not None:
             return data  # more was there already
-        self._work.ready(self._sock, select.POLLIN, LOOK_S)
+        self.connection.listen()
         return self._receive(at_most, socket.MSG_DONTWAIT)
 
     def _receive(self, at_most: int, flags: int) -> bytes | None:

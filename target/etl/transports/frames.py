@@ -9,35 +9,41 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import chain
 
 from transom.plugins.contract import Reject, Skip
 from transom.target.errors import EtlFailed
 from transom.target.etl.transports.base import Call
+from transom.target.etl.transports.channel import Channel, framed
 from transom.target.etl.transports.told import left_ms
 from transom.target.etl.watch import Watch
-from transom.target.etl.workers import Channel, framed
 
 WHOLE_SIZE = 128 * 1024  # an input up to this goes out with its task: it fits the socket's buffer, so nobody waits
 _BUFFER = 1024 * 1024  # asked for; Linux gives 416 KiB unless told otherwise
 _PIECE = 1024 * 1024
-_LOOK_S = 0.25
 _MESSAGE_LENGTH = 1000
+
+
+class RefusedError(Exception):
+    """The program's X frame came in a result's place; `payload` is what it says."""
+
+    def __init__(self, payload: bytes) -> None:
+        super().__init__(payload)
+        self.payload = payload
 
 
 class FramedProgram:
     """This end of a program's standard input and output, which are one socket. Not for two threads at once."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Take over `sock`, our end of the pair whose other end is the program's standard input and output."""
-        sock.settimeout(_LOOK_S)
+        """Take over `sock`, our end of the pair whose other end the program reads and writes."""
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         self.idle = False  # whether it waits for an object: only then can it be used again
-        self._channel = Channel(sock)
+        self._channel = Channel(sock, lambda: None)
 
     def greet(self, timeout_s: float, check: Callable[[], None] | None = None) -> None:
-        """Wait until the program says hello; raises TimeoutError, and what `run` raises for one that is gone.
+        """Wait until the program says hello; raises TimeoutError, and what `exchange` raises for one that is gone.
 
         `check` is called meanwhile, and what it raises passes through.
         """
@@ -56,19 +62,28 @@ class FramedProgram:
         self.idle = True
 
     def run(self, call: Call, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
-        """Send one object, yield the result as it comes. Closing the generator early leaves the program not `idle`.
+        """Send one object, yield the result as it comes; raises as `exchange`, and Skip, Reject and EtlFailed."""
+        try:
+            yield from self.exchange(_task(call, watch), iter(()) if call.path else chunks, watch)
+        except RefusedError as error:
+            raise _refusal(call.etl, error.payload) from None
 
-        Raises Skip, Reject and EtlFailed as the program says, EOFError and ConnectionError when it is gone or what it
-        sends are no frames, what `chunks` raises, and what `watch` has to say.
+    def exchange(
+        self, task: Mapping[str, object], chunks: Iterator[bytes], watch: Watch
+    ) -> Generator[bytes, None, None]:
+        """Send a task and its input, yield the result as it comes. Closed early it leaves the program not `idle`.
+
+        Raises RefusedError, EOFError and ConnectionError when the program is gone or what it sends are no frames,
+        what `chunks` raises, and what `watch` has to say.
         """
         channel = self._channel
         self.idle = False
         channel.look = watch.check
-        ahead, rest = (b"", None) if call.path else _ahead(chunks)
-        task = framed(b"J", _task(call, watch, whole=rest is None))
+        ahead, rest = _ahead(chunks)
+        told = framed(b"J", json.dumps({**task, "whole": rest is None}).encode())
         if rest is None:
-            task += framed(b"D", ahead) + framed(b"E") if ahead else framed(b"E")
-        channel.send_bytes(task)
+            told += framed(b"D", ahead) + framed(b"E") if ahead else framed(b"E")
+        channel.send_bytes(told)
         while True:
             kind, payload = channel.receive()
             watch.check()
@@ -83,13 +98,13 @@ class FramedProgram:
                 return
             elif kind == b"X":
                 self.idle = True
-                raise _refusal(call.etl, payload)
+                raise RefusedError(payload)
             else:
                 raise _not_a_frame(kind)
 
     def close(self) -> None:
-        """Close the socket: a well-behaved idle program ends."""
-        self._channel.sock.close()
+        """Close the socket: a well-behaved idle program ends. From any thread."""
+        self._channel.close()
 
 
 def _ahead(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes] | None]:
@@ -112,7 +127,7 @@ def _cut(chunks: Iterator[bytes]) -> Iterator[bytes]:
             yield from (chunk[start : start + _PIECE] for start in range(0, len(chunk), _PIECE))
 
 
-def _task(call: Call, watch: Watch, *, whole: bool) -> bytes:
+def _task(call: Call, watch: Watch) -> dict[str, object]:
     task: dict[str, object] = {
         "bucket": call.bucket,
         "key": call.key,
@@ -122,11 +137,10 @@ def _task(call: Call, watch: Watch, *, whole: bool) -> bytes:
         "size": call.size,
         "metadata": dict(call.metadata),
         "deadline_ms": left_ms(watch),
-        "whole": whole,
     }
     if call.path:
         task["path"] = call.path
-    return json.dumps(task).encode()
+    return task
 
 
 def _refusal(etl: str, payload: bytes) -> Exception:

@@ -33,7 +33,7 @@ def connect(address: Address, look: Look) -> socket.socket:
     """
     sock = _made_for(address, look)
     try:
-        _bound(sock)
+        bound(sock)
         if not address.unix:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         work = on_loop()
@@ -44,15 +44,15 @@ def connect(address: Address, look: Look) -> socket.socket:
         if not address.tls:
             return sock
         plain = aside(partial(secured, sock, address.tls, look), look)
-        _bound(plain)
+        bound(plain)
     except BaseException:
         sock.close()
         raise
     return plain
 
 
-def _bound(sock: socket.socket) -> None:
-    """Have its calls return every quarter of a second at least."""
+def bound(sock: socket.socket) -> None:
+    """Have its calls return every quarter of a second at least, with BlockingIOError where nothing happened."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _WAIT)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _WAIT)
 

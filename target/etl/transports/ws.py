@@ -74,8 +74,15 @@ class _WebSocket(Connection):
     __slots__ = ("events", "ours", "reader")
 
     def __init__(self, sock: socket.socket, path: str, host: str, extra: str, look: Look) -> None:
-        """Upgrade a fresh connection; raises BrokenError, MalformedError, _RefusedError."""
+        """Upgrade a fresh connection; raises BrokenError, MalformedError, _RefusedError, and has closed it then."""
         super().__init__(sock)
+        try:
+            self._upgrade(path, host, extra, look)
+        except BaseException:
+            self.close()
+            raise
+
+    def _upgrade(self, path: str, host: str, extra: str, look: Look) -> None:
         key = base64.b64encode(os.urandom(16)).decode()
         request = (
             f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -125,14 +132,9 @@ class WsTransport:
         self._pool.close()
 
     def _open(self, look: Look) -> _WebSocket:
-        sock = connect(self._address, look)
         signed = {} if self._sign is None else self._sign("GET", self._path)
         extra = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
-        try:
-            return _WebSocket(sock, self._path, self._host, extra, look)
-        except BaseException:
-            sock.close()
-            raise
+        return _WebSocket(connect(self._address, look), self._path, self._host, extra, look)
 
     def _converse(self, call: Call, upload: Upload, watch: Watch) -> Generator[bytes, None, None]:
         exchange, event = self._begin(call, upload, watch)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from functools import partial
 
 import pytest
 
 from tests.looping import run_on_loop
-from tests.stub_workers import Request, Wire, a_call, every_request, stub_worker
+from tests.stub_workers import PATIENCE_S, Request, Wire, a_call, echo, every_request, stub_worker
 from transom.target.etl.transports.http import HttpTransport
+from transom.target.etl.waiting import aside, sleep
 from transom.target.etl.watch import Watch
 
 
@@ -23,7 +26,7 @@ class Counting(Watch):
 
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
-def test_a_thread_waits_idly_on_a_connection_that_has_been_on_the_loop(unix: bool) -> None:
+def test_threads_and_a_loop_keep_connections_of_their_own_and_each_waits_idly(unix: bool) -> None:
     def slow(wire: Wire, request: Request) -> None:
         time.sleep(float(request.body or b"0"))
         wire.answer(request.body or b"")
@@ -33,10 +36,63 @@ def test_a_thread_waits_idly_on_a_connection_that_has_been_on_the_loop(unix: boo
         assert b"".join(transport.run(a_call(size=len(seconds)), iter([seconds]), watch)) == seconds
         return watch.looks
 
+    def three_times() -> None:
+        ask(b"0.0")
+        assert ask(b"1.0") < 20  # four a second, and those on the way
+        ask(b"0.0")
+
     with stub_worker(every_request(slow), unix=unix) as worker:
         transport = HttpTransport(worker.address)
-        run_on_loop(lambda: ask(b"0.0"))
-        assert ask(b"1.0") < 20  # four a second, and those on the way
-        run_on_loop(lambda: ask(b"0.0"))
-        assert worker.served == 1
+        run_on_loop(three_times)
+        three_times()
+        assert worker.served == 2
         transport.close()
+
+
+def test_what_a_worker_says_between_calls_does_not_keep_the_loop_busy() -> None:
+    """A connection that nobody reads is looked at no more once something has come; nor is it used again."""
+
+    def chatty(wire: Wire, request: Request) -> None:
+        wire.answer(request.body or b"")
+        wire.send(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+
+    def ask() -> None:
+        assert b"".join(transport.run(a_call(size=1), iter([b"x"]), Watch("stub", 20))) == b"x"
+
+    def work() -> None:
+        ask()
+        began = time.thread_time()
+        sleep(1.0)
+        assert time.thread_time() - began < 0.5
+        ask()
+
+    with stub_worker(every_request(chatty)) as worker:
+        transport = HttpTransport(worker.address)
+        run_on_loop(work)
+        assert worker.served == 2
+        transport.close()
+
+
+@pytest.mark.parametrize("way", ["on the loop", "by another thread", "after the loop"])
+def test_a_pool_lets_go_of_a_loops_connections_wherever_it_is_closed(way: str) -> None:
+    hung_up = threading.Event()
+
+    def serve(wire: Wire) -> None:
+        every_request(echo)(wire)
+        hung_up.set()
+
+    def work() -> None:
+        assert b"".join(transport.run(a_call(size=1), iter([b"x"]), Watch("stub", 20))) == b"x"
+        if way == "on the loop":
+            transport.close()
+        elif way == "by another thread":
+            aside(transport.close, lambda: None)
+        if way != "after the loop":
+            aside(partial(hung_up.wait, PATIENCE_S), lambda: None)
+            assert hung_up.is_set()
+
+    with stub_worker(serve) as worker:
+        transport = HttpTransport(worker.address)
+        run_on_loop(work)
+        transport.close()
+        assert hung_up.wait(PATIENCE_S)
