@@ -248,8 +248,8 @@ class EtlContract:
         """What came of deaths, one after the other."""
 
         def die(combo: Combo) -> dict[str, Ordeal]:
-            # on two ETLs: a worker that dies again and again is started again ever later
-            etls = {"once": combo.brief, "soon": combo.brief, "halfway": combo.name, "always": combo.name}
+            # on two ETLs: a worker that dies again and again is started again ever later. What is tried again has time
+            etls = {"once": combo.name, "soon": combo.brief, "halfway": combo.brief, "always": combo.name}
             if not combo.kept:
                 del etls["once"]
             return {death: _ordeal(site, etl, DEATHS[death]) for death, etl in etls.items()}
