@@ -81,11 +81,9 @@ class WebSocket:
             if not second & _MASKED:
                 raise ProtocolError("a frame is not masked")
             if opcode <= BINARY:
-                if length == _SHORT:
-                    length = int.from_bytes(self._reader.exactly(2), "big")
-                elif length == _LONG:
-                    length = int.from_bytes(self._reader.exactly(8), "big")
-                return opcode, final, length, self._reader.exactly(4)
+                more = 0 if length < _SHORT else 2 if length == _SHORT else 8
+                rest = self._reader.exactly(more + len(_NO_MASK))
+                return opcode, final, int.from_bytes(rest[:more], "big") if more else length, rest[more:]
             if length > _MAX_CONTROL or not final:
                 raise ProtocolError("a control frame is too long")
             mask = self._reader.exactly(4)

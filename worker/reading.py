@@ -38,70 +38,67 @@ class Input(Protocol):
 class Reader:
     """Buffered reading; every call raises Gone when the other end has left."""
 
-    __slots__ = ("_rest", "_sock")
+    __slots__ = ("_at", "_data", "_sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._rest = b""
+        self._data = b""  # what has come, of which what lies before `_at` was taken
+        self._at = 0
 
     def holds(self, size: int) -> bool:
         """Whether so many bytes have come already."""
-        return len(self._rest) >= size
+        return len(self._data) - self._at >= size
 
     def head(self) -> bytes:
         """Return a message's head without the empty line after it; b"" when the other end has left before one."""
-        data = self._rest
-        while (end := data.find(b"\r\n\r\n")) < 0:
-            if len(data) > _MAX_HEAD:
+        while (end := self._data.find(b"\r\n\r\n", self._at)) < 0:
+            if self.holds(_MAX_HEAD):
                 raise Refused(431, "the head of this request is too large")
-            more = self._receive(_RECEIVE)
-            if not more:
-                if data:
+            if not self._add(self._receive(_RECEIVE)):
+                if self.holds(1):
                     raise Gone
                 return b""
-            data = data + more if data else more
-        self._rest = data[end + 4 :]
-        return data[:end]
+        return self._taken(end, after=4)
 
     def line(self) -> bytes:
         """Return what comes before the next CRLF."""
-        while (end := self._rest.find(b"\r\n")) < 0:
-            if len(self._rest) > _MAX_LINE:
+        while (end := self._data.find(b"\r\n", self._at)) < 0:
+            if self.holds(_MAX_LINE):
                 raise Refused(400, "a line of this body is too long")
-            self._rest += self._more(_RECEIVE)
-        line, self._rest = self._rest[:end], self._rest[end + 2 :]
-        return line
+            self._add(self._more(_RECEIVE))
+        return self._taken(end, after=2)
 
     def some(self, limit: int) -> bytes:
         """Return at least one byte, and at most `limit`."""
-        rest = self._rest
-        if not rest:
-            return self._more(limit)
-        if len(rest) <= limit:
-            self._rest = b""
-            return rest
-        self._rest = rest[limit:]
-        return rest[:limit]
+        return self._taken(self._at + limit) if self.holds(1) else self._more(limit)
 
     def exactly(self, size: int) -> bytes:
         """Return `size` bytes."""
-        rest = self._rest
-        if len(rest) >= size:
-            self._rest = rest[size:]
-            return rest[:size]
-        self._rest = b""
-        parts = [rest]
-        missing = size - len(rest)
+        if self.holds(size):
+            return self._taken(self._at + size)
+        parts = [self._taken(len(self._data))]
+        missing = size - len(parts[0])
         while missing >= _RECEIVE:
             # Waiting for all of it in one call saves a copy; nothing is reserved that doesn't come.
             parts.append(self._more(missing, socket.MSG_WAITALL))
             missing -= len(parts[-1])
         while missing:
-            more = self._more(_RECEIVE)
-            parts.append(more[:missing])
-            self._rest = more[missing:]
+            self._add(self._more(_RECEIVE))
+            parts.append(self._taken(self._at + missing))
             missing -= len(parts[-1])
         return b"".join(parts)
+
+    def _taken(self, end: int, after: int = 0) -> bytes:
+        """Take what comes before `end`, and pass over so many bytes after it."""
+        data = self._data[self._at : end]
+        self._at = min(end, len(self._data)) + after
+        return data
+
+    def _add(self, more: bytes) -> bool:
+        """Put what has come behind the rest; whether anything did."""
+        self._data = self._data[self._at :] + more
+        self._at = 0
+        return bool(more)
 
     def _more(self, size: int, flags: int = 0) -> bytes:
         more = self._receive(size, flags)
