@@ -126,7 +126,7 @@ class TestServices(EtlContract):
             assert is_no_result(answer), (place, outcome(answer))
             if answer.status != 200:
                 assert answer.status == (404 if does == "skip" else 500)
-                assert f"'{etl}'" in outcome(answer)[1]
+                assert f"'{etl}'" in outcome(answer)[1], (place, outcome(answer))
 
     def test_what_one_stage_makes_slowly_the_next_takes_slowly(self, site: Site, objects: dict[str, bytes]) -> None:
         for mix in MIXES:
