@@ -46,7 +46,8 @@ from transom.target.jobs.run import RunSettings, run_job
 from transom.target.jobs.site import Site
 
 _PR_SET_PDEATHSIG = 1
-_PRELOADED = ("prometheus_client", "transom.plugins.builtin.av_audio")  # 15 MB, mostly of files; no threads
+# 15 MB, mostly of files; no threads
+_PRELOADED = ("prometheus_client", "transom.plugins.builtin.av_audio", "awscrt.checksums")
 _INLINE = 2**62  # bytes: a job's worker does nothing else, so it runs transformers itself
 
 

@@ -30,6 +30,7 @@ JOBS, FOLDERS, STAMP = "jobs.sqlite", "jobs", "jobs.stamp"  # in a data folder
 MAX_MESSAGE_CHARS = 4000
 UNREADABLE = "another version of Transom took this job, and this one can't read what was asked: ask for it again"
 _ID_BYTES = 4
+_NEWEST = 2**63 - 1  # more than any number of a row
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, asked TEXT NOT NULL, owner TEXT NOT NULL, state TEXT NOT NULL,
@@ -98,6 +99,16 @@ class JobCatalog:
     def list(self) -> Sequence[Job]:
         """All jobs, the oldest first."""
         return self._jobs("ORDER BY n")
+
+    def page(self, before: int | None, limit: int) -> tuple[Sequence[Job], int | None]:
+        """Up to `limit` jobs, the newest first, and before which the next page begins; None where there is none."""
+        with self._lock, sqlite_errors():
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS}, n FROM jobs WHERE n < ? ORDER BY n DESC LIMIT ?",  # noqa: S608
+                (_NEWEST if before is None else before, limit + 1),
+            ).fetchall()
+        more, rows = len(rows) > limit, rows[:limit]
+        return [_job(row[:-1]) for row in rows], rows[-1][-1] if more else None
 
     def resumable(self) -> Sequence[Job]:
         """Those that wait or were begun, the oldest first."""

@@ -41,7 +41,7 @@ class Done:
     """What became of a batch: an outcome for each item, but for those `unfinished`, which are to be given out again.
 
     A batch whose outputs fill the memory meant for them ends before its last item. `worn_out` says that a transformer
-    hangs in the worker: it must not be used again. `took_s` is how long its objects took, without the wait for the disk.
+    hangs in the worker: it must not be used again. `took_s` is how long its objects took, but for their writing.
     """
 
     outcomes: tuple[Outcome, ...]

@@ -165,6 +165,17 @@ def test_only_an_ended_job_is_removed_and_its_folder_with_it(catalog: JobCatalog
         catalog.get(job_id)
 
 
+def test_jobs_are_paged_the_newest_first(catalog: JobCatalog) -> None:
+    assert catalog.page(None, 5) == ([], None)
+    ids = [catalog.add(ORDER, "ann").id for _ in range(5)][::-1]
+    first, before = catalog.page(None, 2)
+    catalog.add(ORDER, "ann")  # what comes meanwhile moves nothing
+    second, after = catalog.page(before, 3)
+    assert [job.id for job in (*first, *second)] == ids
+    assert after is None
+    assert catalog.page(before, 2)[1] is not None
+
+
 def test_folders_of_jobs_that_are_gone_are_swept(catalog: JobCatalog) -> None:
     job_id = running(catalog)
     for name in (job_id, "gone"):
