@@ -72,7 +72,8 @@ def main() -> None:
         open_site=partial(open_site, folder, assignment.config, assignment.keys[0]["owner"]),
         engines={"local": _local, "ray": partial(_ray, assignment, config)},
     )
-    Desk(folder, config.jobs.concurrency, partial(run_job, settings), _preload).serve(lambda: bool(stopping))
+    desk = Desk(folder, config.jobs.concurrency, partial(run_job, settings), _preload, config.jobs.keep_s)
+    desk.serve(lambda: bool(stopping))
 
 
 def open_site(folder: Path, config: dict[str, Any], first_owner: str, scratch: Path) -> Site:
