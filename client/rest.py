@@ -29,8 +29,8 @@ START_TIMEOUT_S = 24 * 3600.0  # as long as a spec may let an ETL take to start;
 UNREACHABLE = "Unreachable"
 _FIRST_ERROR = 400
 _EXCERPT_CHARS = 200
-# head and body go out in two pieces; without this the second waits 40 ms for the first one's acknowledgement
-_AT_ONCE = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+# A request's head and body are two pieces: the second would wait 40 ms for the first one's acknowledgement.
+_AT_ONCE: Any = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]  # the stubs take it for texts
 
 T = TypeVar("T")
 

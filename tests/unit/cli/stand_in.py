@@ -86,6 +86,7 @@ class StandIn(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: StandIn
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or its answers' bodies would wait for the acknowledgement of their heads
 
     def log_message(self, format: str, *args: object) -> None:
         pass
