@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -207,6 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         server.job |= server.states[0]
         if len(server.states) > 1:
             server.states.pop(0)
+            time.sleep(int(query.get("wait_ms", 0)) / 1000)  # the next state comes no sooner
         return 200, server.job
 
     def _init(self, query: dict[str, str]) -> tuple[int, object]:
