@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,7 +27,7 @@ Endpoint = Annotated[
 
 @contextmanager
 def admin(endpoint: str) -> Iterator[AdminClient]:
-    """An admin client. Raises CliError for its errors."""
+    """An admin client. Raises CliError for its errors: of a wrong use, where the server calls it a bad request."""
     from transom.client.admin import AdminClient, AdminError
 
     access_key, secret_key = _credentials()
@@ -34,7 +35,7 @@ def admin(endpoint: str) -> Iterator[AdminClient]:
         with AdminClient(_checked(endpoint), access_key, secret_key) as client:
             yield client
     except AdminError as error:
-        raise CliError(str(error)) from error
+        raise CliError(str(error), exit_code=2 if error.status == HTTPStatus.BAD_REQUEST else 1) from error
 
 
 @contextmanager

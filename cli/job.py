@@ -28,10 +28,14 @@ JobIds = Annotated[list[str], typer.Argument(help="The jobs' ids.", metavar="JOB
 
 
 @app.command("ls")
-def list_jobs(endpoint: Endpoint = DEFAULT_ENDPOINT, as_json: Json = False) -> None:
+def list_jobs(
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the newest.")] = None,
+    endpoint: Endpoint = DEFAULT_ENDPOINT,
+    as_json: Json = False,
+) -> None:
     """List jobs, the newest first."""
     with admin(endpoint) as client:
-        jobs = client.jobs()
+        jobs = client.jobs(limit=limit)
     if as_json:
         show_json(jobs)
         return

@@ -10,6 +10,7 @@ from transom.client.records import Job, JobError, JsonObject
 from transom.client.rest import AdminError, Rest, as_is, query, segment
 
 ERRORS_PAGE = 5000
+JOBS_PAGE = 1000
 _POLL_S = (0.1, 0.5)  # at least, at most: asking costs the server what jobs need
 _POLL_EACH = 0.1  # of the time that was waited so far
 _PATIENCE_S = 30.0
@@ -115,9 +116,17 @@ class JobCalls(Rest):
         body = {name: value for name, value in order.items() if value is not None}
         return self._call("POST", "/jobs", Job.from_json, body)
 
-    def jobs(self) -> tuple[Job, ...]:
-        """All jobs, the newest first."""
-        return self._call("GET", "/jobs", lambda data: tuple(map(Job.from_json, data["jobs"])))
+    def jobs(self, *, limit: int | None = None) -> tuple[Job, ...]:
+        """All jobs, the newest first, or the newest `limit` of them; asks for a page at a time."""
+        found: list[Job] = []
+        before: int | None = None
+        while limit is None or len(found) < limit:
+            room = JOBS_PAGE if limit is None else min(limit - len(found), JOBS_PAGE)
+            page, before = self._call("GET", "/jobs" + query({"before": before, "limit": room}), _jobs_page)
+            found += page
+            if before is None:
+                break
+        return tuple(found)
 
     def job(self, job_id: str, *, wait_s: float = 0.0) -> Job:
         """One job as it is now; or as it is once it has ended, or `wait_s` have passed: up to a second."""
@@ -172,6 +181,10 @@ class JobCalls(Rest):
             path = f"/jobs/{segment(job_id)}/errors" + query({"after": after, "limit": ERRORS_PAGE})
             page, after = self._call("GET", path, _errors_page)
             yield from page
+
+
+def _jobs_page(data: Mapping[str, Any]) -> tuple[list[Job], int | None]:
+    return [Job.from_json(each) for each in data["jobs"]], data["next"]
 
 
 def _errors_page(data: Mapping[str, Any]) -> tuple[list[JobError], int | None]:

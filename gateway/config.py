@@ -134,6 +134,7 @@ class JobsConfig(_Section):
     concurrency: int = Field(4, ge=1, le=64)
     ray_address: str = "auto"
     ray_endpoint: str = ""
+    keep_s: float = Field(0.0, ge=0)  # 0 for ever
 
 
 class Config(_Section):

@@ -46,7 +46,8 @@ from transom.target.jobs.run import RunSettings, run_job
 from transom.target.jobs.site import Site
 
 _PR_SET_PDEATHSIG = 1
-_PRELOADED = ("prometheus_client", "transom.plugins.builtin.av_audio")  # 15 MB, mostly of files; no threads
+# 15 MB, mostly of files; no threads
+_PRELOADED = ("prometheus_client", "transom.plugins.builtin.av_audio", "awscrt.checksums")
 _INLINE = 2**62  # bytes: a job's worker does nothing else, so it runs transformers itself
 
 
@@ -71,7 +72,8 @@ def main() -> None:
         open_site=partial(open_site, folder, assignment.config, assignment.keys[0]["owner"]),
         engines={"local": _local, "ray": partial(_ray, assignment, config)},
     )
-    Desk(folder, config.jobs.concurrency, partial(run_job, settings), _preload).serve(lambda: bool(stopping))
+    desk = Desk(folder, config.jobs.concurrency, partial(run_job, settings), _preload, config.jobs.keep_s)
+    desk.serve(lambda: bool(stopping))
 
 
 def open_site(folder: Path, config: dict[str, Any], first_owner: str, scratch: Path) -> Site:

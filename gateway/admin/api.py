@@ -93,7 +93,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("GET", "/views/{name}", "Show a view", views.view, gives=ViewShown),
     Verb("PUT", "/views/{name}", "Make or change a view", views.put_view, takes=ViewBody, gives=ViewShown),
     Verb("DELETE", "/views/{name}", "Remove a view", views.remove_view),
-    Verb("GET", "/jobs", "List jobs", jobs.jobs, gives=JobsShown),
+    Verb("GET", "/jobs", "List jobs, page by page", jobs.jobs, gives=JobsShown, query=("before", "limit")),
     Verb("POST", "/jobs", "Start a job", jobs.start_job, takes=Order, gives=JobShown, limit=jobs.MAX_ORDER),
     Verb("GET", "/jobs/{name}", "Show a job", jobs.job, gives=JobShown, query=("wait_ms",)),
     Verb("POST", "/jobs/{name}/abort", "Stop a job", jobs.abort_job, gives=JobShown),

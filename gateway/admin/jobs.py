@@ -20,7 +20,7 @@ from transom.gateway.handlers.access import owns
 from transom.gateway.views import View, find_view
 from transom.s3compat.errors import S3Error
 from transom.s3compat.names import check_bucket_name
-from transom.target.errors import BucketExists, NoSuchBucket
+from transom.target.errors import NoSuchBucket
 from transom.target.etl.registry import Registry
 from transom.target.jobs.check import check_order
 from transom.target.jobs.order import Order
@@ -29,16 +29,21 @@ from transom.target.store.base import Bucket
 
 MAX_ORDER = 64 * 1024 * 1024  # a million keys
 MAX_ERRORS = 10_000
+MAX_PAGE = 1000
+MAX_NUMBER = 2**63 - 1  # of SQLite
 MAX_WAIT_MS = 1000  # a server that stops lets requests end
 _ERRORS = 1000
+_PAGE = 1000
 _LOOK_S = 0.01
 _LOOK_AGAIN_S = 0.5  # a process killed between its change and telling of it
 
 
-async def jobs(admin: Admin, _r: Request, _p: Principal, _b: bytes) -> tuple[int, Any]:
-    """List all jobs, the newest first."""
-    found = await asyncio.to_thread(admin.jobs.list)
-    return 200, {"jobs": [shown(job) for job in reversed(found)]}
+async def jobs(admin: Admin, request: Request, _p: Principal, _b: bytes) -> tuple[int, Any]:
+    """A page of the jobs, the newest first: those that came before the job number `before`."""
+    before = number(request, "before", None, low=0, high=MAX_NUMBER)
+    limit = number(request, "limit", _PAGE, low=1, high=MAX_PAGE)
+    found, following = await asyncio.to_thread(admin.jobs.page, before, limit)
+    return 200, {"jobs": [shown(job) for job in found], "next": following}
 
 
 async def job(admin: Admin, request: Request, _p: Principal, _b: bytes) -> tuple[int, Any]:
@@ -56,11 +61,10 @@ async def job(admin: Admin, request: Request, _p: Principal, _b: bytes) -> tuple
 async def start_job(admin: Admin, _r: Request, principal: Principal, order: Order) -> tuple[int, Any]:
     """Queue a job of the caller's own buckets, once all that can be known to be wrong with it was refused."""
     await _check_source(admin, principal, order.source.bucket)
-    wanted = None if order.destination is None else await _destination(admin, principal, order.destination.bucket)
+    if order.destination is not None:
+        await _check_destination(admin, principal, order.destination.bucket)
     registry = Registry(admin.registry.transformers, admin.catalog)  # one that no other thread remembers plans in
     await asyncio.to_thread(check_order, order, registry)
-    if wanted is not None and not order.dry_run:
-        await _make(admin, principal, wanted)
     return 202, shown(await asyncio.to_thread(admin.jobs.add, order, principal.owner))
 
 
@@ -125,18 +129,17 @@ async def _check_source(admin: Admin, principal: Principal, name: str) -> None:
     _own(principal, await admin.store.bucket(name))
 
 
-async def _destination(admin: Admin, principal: Principal, name: str) -> str | None:
-    """None for a bucket that may be written to, its name for one that is yet to be made. Raises ApiError, S3Error."""
+async def _check_destination(admin: Admin, principal: Principal, name: str) -> None:
+    """Raise ApiError unless the caller may write to the bucket, or the job may make it, once its objects are listed."""
     if find_view(admin.catalog, name) is not None:
         raise ApiError(405, "MethodNotAllowed", f"'{name}' is a view: it takes no writes. Name a bucket")
     try:
         there = _own(principal, await admin.store.bucket(name))
     except NoSuchBucket:
         _check_name(name)
-        return name
+        return
     if there.read_only:
         raise ApiError(405, "MethodNotAllowed", f"the bucket '{name}' is read-only. Name one that takes writes")
-    return None
 
 
 def _check_name(name: str) -> None:
@@ -145,13 +148,6 @@ def _check_name(name: str) -> None:
     except S3Error as error:
         rule = "3 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"
         raise ApiError(400, error.code, f"'{name}' can't be a bucket's name: those are {rule}") from error
-
-
-async def _make(admin: Admin, principal: Principal, name: str) -> None:
-    try:
-        await admin.store.create_bucket(name, owner=principal.owner)
-    except BucketExists:  # made meanwhile
-        _own(principal, await admin.store.bucket(name))
 
 
 def _own(principal: Principal, bucket: Bucket) -> Bucket:

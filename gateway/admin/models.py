@@ -148,6 +148,7 @@ class JobsShown(BaseModel):
     """Jobs as they are, the newest first."""
 
     jobs: list[JobShown]
+    next: int | None = Field(description="What to give as 'before' for the next page; null on the last one")
 
 
 class JobErrorShown(BaseModel):

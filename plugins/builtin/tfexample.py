@@ -8,8 +8,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
-from awscrt.checksums import crc32c
-
 Feature = Sequence[bytes] | Sequence[int] | Sequence[float]
 """Values of one kind; the first one tells which. No values at all are an empty feature."""
 
@@ -66,5 +64,7 @@ def _varint(value: int) -> bytes:
 
 
 def _checksum(data: bytes) -> bytes:
+    from awscrt.checksums import crc32c  # 40 ms, and every process that loads plugins loads this one
+
     crc = crc32c(data)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & _U32)

@@ -30,6 +30,8 @@ JOBS, FOLDERS, STAMP = "jobs.sqlite", "jobs", "jobs.stamp"  # in a data folder
 MAX_MESSAGE_CHARS = 4000
 UNREADABLE = "another version of Transom took this job, and this one can't read what was asked: ask for it again"
 _ID_BYTES = 4
+_FORGOTTEN = 200  # jobs at a time: whoever forgets has other things to do
+_NEWEST = 2**63 - 1  # more than any number of a row
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, asked TEXT NOT NULL, owner TEXT NOT NULL, state TEXT NOT NULL,
@@ -98,6 +100,16 @@ class JobCatalog:
     def list(self) -> Sequence[Job]:
         """All jobs, the oldest first."""
         return self._jobs("ORDER BY n")
+
+    def page(self, before: int | None, limit: int) -> tuple[Sequence[Job], int | None]:
+        """Up to `limit` jobs, the newest first, and before which the next page begins; None where there is none."""
+        with self._lock, sqlite_errors():
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS}, n FROM jobs WHERE n < ? ORDER BY n DESC LIMIT ?",  # noqa: S608
+                (_NEWEST if before is None else before, limit + 1),
+            ).fetchall()
+        more, rows = len(rows) > limit, rows[:limit]
+        return [_job(row[:-1]) for row in rows], rows[-1][-1] if more else None
 
     def resumable(self) -> Sequence[Job]:
         """Those that wait or were begun, the oldest first."""
@@ -171,6 +183,20 @@ class JobCatalog:
         if not gone:
             raise JobBusy(f"job '{job_id}' is {job.state}: abort it before it is removed")
         shutil.rmtree(self.folder_of(job_id), ignore_errors=True)
+
+    def forget(self, before_s: float) -> None:
+        """Forget some of the jobs that ended before this time, and their errors: the oldest."""
+        ended = "state IN ('done', 'failed', 'aborted') AND ended_s < ?"
+        oldest = f"SELECT id FROM jobs WHERE {ended} ORDER BY n LIMIT {_FORGOTTEN}"  # noqa: S608
+        with self._lock, sqlite_errors():
+            ids = [row[0] for row in self._db.execute(oldest, (before_s,))]
+        if not ids:
+            return
+        with self._changing() as db:  # what was tried again meanwhile stays
+            delete = f"DELETE FROM jobs WHERE id = ? AND {ended}"  # noqa: S608
+            gone = [job_id for job_id in ids if db.execute(delete, (job_id, before_s)).rowcount]
+        for job_id in gone:
+            shutil.rmtree(self.folder_of(job_id), ignore_errors=True)
 
     # --- running --------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 from transom.target.errors import EtlArgsInvalid, JobRefused
 from transom.target.etl.plan import Plan
 from transom.target.etl.registry import Registry
+from transom.target.jobs.engines.local import MOST_EXECUTORS
 from transom.target.jobs.naming import MAX_KEY_BYTES, Naming
 from transom.target.jobs.order import Order
 from transom.target.jobs.templates import Glob, Template
@@ -32,6 +33,7 @@ def check_order(order: Order, registry: Registry) -> Plans:
     Raises JobRefused, and what planning raises: NoSuchEtl, EtlArgsInvalid, EtlUnavailable.
     """
     _check_kind(order)
+    _check_engine(order)
     _check_choice(order)
     _check_names(order)
     plans = plans_of(order, registry)
@@ -65,6 +67,14 @@ def _check_kind(order: Order) -> None:
         raise JobRefused("sync belongs to a job that transforms")
     if order.kind == "inspect" and (order.ext or order.prepend):
         raise JobRefused("a job that inspects writes nothing: leave out ext and prepend")
+
+
+def _check_engine(order: Order) -> None:
+    if order.engine == "local" and (order.concurrency or 1) > MOST_EXECUTORS:
+        raise JobRefused(
+            f"concurrency: the local engine does at most {MOST_EXECUTORS} objects at once, not {order.concurrency}; the"
+            " engine 'ray' does more"
+        )
 
 
 def _check_choice(order: Order) -> None:

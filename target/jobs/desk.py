@@ -30,6 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _NICE = 10
 _POLL_S = 0.02
 _LOOK_S = 5.0  # between looks at the catalog when no stamp asks for one
+_FORGET_EACH_S = 60.0
 _AGAIN_S = 5.0  # after a look that failed
 _NO_CATALOG = os.EX_TEMPFAIL  # how a runner ends that can't begin or end its job in the catalog
 _OBEY_S = 5.0  # for a runner that was told to abort
@@ -52,13 +53,15 @@ class _Runner:
 class Desk:
     """Starts the jobs of a data folder, at most `concurrency` at a time. `run` is what a runner does.
 
-    `preload` imports what runners would import, once what was waiting at the start has its runners.
+    `preload` imports what runners would import, once what was waiting at the start has its runners. Jobs that ended
+    more than `keep_s` ago are forgotten, unless it is 0.
     """
 
     folder: Path
     concurrency: int
     run: Callable[[Job], None]
     preload: Callable[[], None] = lambda: None
+    keep_s: float = 0.0
     _runners: dict[str, _Runner] = field(default_factory=dict)
     _ended: dict[str, str] = field(default_factory=dict)  # how runners did that the catalog wasn't told of yet
     _deaths: Counter[str] = field(default_factory=Counter)
@@ -66,6 +69,7 @@ class Desk:
     _seen: bytes = b""
     _rest_until: float = 0.0
     _look_at: float = 0.0
+    _forget_at: float = 0.0
 
     def serve(self, stopped: Callable[[], bool]) -> None:
         """Start what is asked for until told to stop; jobs under way are begun again by the next desk."""
@@ -106,11 +110,18 @@ class Desk:
             for job_id, how in list(self._ended.items()):
                 self._bury(catalog, job_id, how)
                 del self._ended[job_id]
+            self._forget(catalog)
             jobs = catalog.resumable()
             for runner in self._runners.values():
                 if not runner.aborted and catalog.abort_ordered(runner.job.id):
                     runner.aborted, runner.end_by = True, time.monotonic() + _OBEY_S
         return [job for job in jobs if job.id not in self._runners]
+
+    def _forget(self, catalog: JobCatalog) -> None:
+        now = time.monotonic()
+        if self.keep_s and now >= self._forget_at:
+            self._forget_at = now + _FORGET_EACH_S
+            catalog.forget(time.time() - self.keep_s)
 
     # --- runners ----------------------------------------------------------------------------------
 

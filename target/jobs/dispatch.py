@@ -6,7 +6,6 @@ enough that one wait for the disk serves many objects. It knows nothing of engin
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
@@ -39,7 +38,6 @@ class Dispatch:
         self._read = 0
         self._alone: deque[Item] = deque()
         self._lost: Counter[int] = Counter()
-        self._sent: dict[int, float] = {}
         self._each_s = 0.0
         self._size = _FIRST
 
@@ -49,19 +47,16 @@ class Dispatch:
     def __next__(self) -> Batch:
         batch = self._batch()
         self._left -= len(batch.items)
-        self._sent[batch.items[0].n] = time.monotonic()
         return batch
 
     def take(self, finished: Finished[Batch, Done]) -> Sequence[Outcome]:
         """What a batch that came back decided."""
         batch, done = finished.task, finished.result
-        sent = self._sent.pop(batch.items[0].n)
         if done is None:
             return self._take_lost(batch, finished.lost)
         if done.unfinished:
-            self._pages.appendleft((batch.place, deque(done.unfinished)))
-        self._left += len(done.unfinished)
-        self._learn((time.monotonic() - sent) / max(1, len(done.outcomes)))
+            self._put_back(batch.place, done.unfinished)
+        self._learn(done.took_s / max(1, len(done.outcomes)))
         return done.outcomes
 
     def _batch(self) -> Batch:
@@ -93,6 +88,15 @@ class Dispatch:
         for item in items:
             by_place.setdefault(self._place_of(item.key), deque()).append(item)
         self._pages.extend(by_place.items())
+
+    def _put_back(self, place: str, items: Sequence[Item]) -> None:
+        """Have items given out again, with the next ones of their place: alone they'd make a small batch."""
+        self._left += len(items)
+        for there, page in self._pages:
+            if there == place:
+                page.extendleft(reversed(items))
+                return
+        self._pages.appendleft((place, deque(items)))
 
     def _take_lost(self, batch: Batch, how: str) -> Sequence[Outcome]:
         """Try each object of a lost batch alone: one of them may have killed the worker, and the others are to live."""

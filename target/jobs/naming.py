@@ -68,7 +68,7 @@ class Naming:
         for bound in stages:
             key, extension = None, bound.transformer.extension
             if names_by_object(bound.transformer):
-                context = replace(bound.context, key=made)
+                context = bound.context if bound.context.key == made else replace(bound.context, key=made)
                 with asking(bound.stage.etl):
                     key = bound.transformer.output_key(context)
                     extension = bound.transformer.output_extension(context)

@@ -5,6 +5,7 @@ It knows the site that it works in, nothing of catalogs, worklists or engines.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -40,12 +41,13 @@ class Done:
     """What became of a batch: an outcome for each item, but for those `unfinished`, which are to be given out again.
 
     A batch whose outputs fill the memory meant for them ends before its last item. `worn_out` says that a transformer
-    hangs in the worker: it must not be used again.
+    hangs in the worker: it must not be used again. `took_s` is how long its objects took, but for their writing.
     """
 
     outcomes: tuple[Outcome, ...]
     unfinished: tuple[Item, ...] = ()
     worn_out: bool = False
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,14 @@ class TransformWork(StagedWork[Batch, Done]):
     def begin(self, site: Site, batch: Batch, /) -> Done | Later[Done]:
         """Do a batch but for its write; blocking. What goes wrong with an object is its outcome, never raised."""
         doing = Doing(Task(self.order, self.plan, self._judge(), self.owner), site, batch.items)
+        begun = time.monotonic()
         future = site.hands.do(lambda: site.wait(doing.run()))
         while not is_done(future, _until(doing)):
             if doing.give_up(_GRACE_S):
                 site.wait(doing.write())
                 return Done(tuple(doing.outcomes), doing.unfinished, worn_out=True)
         future.result()
-        write = partial(_write, site, doing)
+        write = partial(_write, site, doing, time.monotonic() - begun)
         return write() if batch.alone else Later(write)
 
     def _judge(self) -> Judge | None:
@@ -81,9 +84,9 @@ class TransformWork(StagedWork[Batch, Done]):
         return Judge(predicate.after, self.where_plan)
 
 
-def _write(site: Site, doing: Doing) -> Done:
+def _write(site: Site, doing: Doing, took_s: float) -> Done:
     site.wait(doing.write())
-    return Done(tuple(doing.outcomes), doing.unfinished)
+    return Done(tuple(doing.outcomes), doing.unfinished, took_s=took_s)
 
 
 def _until(doing: Doing) -> float:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from transom.cluster.catalog import Catalog
-from transom.target.errors import EtlUnavailable, NoSuchBucket
+from transom.target.errors import BucketExists, EtlUnavailable, NoSuchBucket
 from transom.target.etl.registry import Registry
 from transom.target.jobs.alarm import Alarm
 from transom.target.jobs.check import Plans, check_order
@@ -91,12 +91,18 @@ class Run:
                     raise JobStopped(f"the bucket '{place.bucket}' is somebody else's by now: a job takes one's own")
 
     def _ensure_bucket(self, site: Site) -> None:
+        """Make the destination's bucket if there is none: once all is known that can be refused."""
         if self.order.destination is None or self.order.dry_run:
             return
+        name = self.order.destination.bucket
         try:
-            site.wait(site.store.bucket(self.order.destination.bucket))
+            site.wait(site.store.bucket(name))
         except NoSuchBucket:
-            site.wait(site.store.create_bucket(self.order.destination.bucket, owner=self.job.owner))
+            if name in self.etls.snapshot().views:
+                raise JobStopped(f"'{name}' is a view by now: it takes no writes. Name a bucket") from None
+            with suppress(BucketExists):
+                site.wait(site.store.create_bucket(name, owner=self.job.owner))
+            self._check_owner(site)  # of one that was made meanwhile
 
     # --- transforming -----------------------------------------------------------------------------
 
@@ -166,7 +172,6 @@ class Run:
 
         if self.job.retries and self.worklist.counts().failed:
             self.worklist.clear()  # records may belong to other shards now
-        self._ensure_bucket(site)
         return sort_job(
             Sort(
                 site=site,
@@ -177,6 +182,7 @@ class Run:
                 owner=self.job.owner,
                 width=self.width,
                 look=self._look,
+                planned=lambda: self._ensure_bucket(site),
                 note=lambda outcome, item: self._note([outcome], [item]),
             )
         )

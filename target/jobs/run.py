@@ -82,7 +82,7 @@ def run_job(settings: RunSettings, job: Job) -> None:
         claimed = catalog.claim(job.id)
         if claimed is None:
             return
-        ending = _explain(failure) if engine is None else _conduct(settings, claimed, catalog, engine, opener)
+        ending = _explain(failure) if engine is None else _conduct(settings, claimed, catalog, engine, opener, closed)
         if ending.state != "done" and engine is not None:
             engine.close()  # whoever sees that the job ended sees none of its workers
         (scratch / _ROOM).unlink(missing_ok=True)
@@ -128,28 +128,28 @@ def _lock(fd: int) -> None:
             return
 
 
-def _conduct(settings: RunSettings, job: Job, catalog: JobCatalog, engine: Engine, opener: Opener) -> _Ending:
-    """Run a claimed job with all it needs opened; what it comes to."""
+def _conduct(
+    settings: RunSettings, job: Job, catalog: JobCatalog, engine: Engine, opener: Opener, closed: ExitStack
+) -> _Ending:
+    """Run a claimed job with all it needs opened; what it comes to. `closed` closes that: nobody waits for it."""
     counts: Counts | None = None
     try:
-        with ExitStack() as closed:
-            worklist = closed.enter_context(Worklist.open(catalog.folder_of(job.id)))
-            errors = closed.enter_context(closing(ErrorLog(settings.folder / _ERRORS)))
-            stamp = closed.enter_context(closing(Stamp(settings.folder / STAMP)))
-            run = Run(
-                job=job,
-                engine=engine,
-                folder=catalog.folder_of(job.id),
-                worklist=worklist,
-                tally=Tally(job, worklist, catalog, errors),
-                alarm=Alarm(catalog, stamp, job.id, job.order.timeout_s),
-                etls=closed.enter_context(closing(Catalog.open(settings.catalog))),
-            )
-            try:
-                with closing(opener()) as site:
-                    message = run.over(site)
-            finally:
-                counts = worklist.counts()
+        worklist = closed.enter_context(Worklist.open(catalog.folder_of(job.id)))
+        errors = closed.enter_context(closing(ErrorLog(settings.folder / _ERRORS)))
+        stamp = closed.enter_context(closing(Stamp(settings.folder / STAMP)))
+        run = Run(
+            job=job,
+            engine=engine,
+            folder=catalog.folder_of(job.id),
+            worklist=worklist,
+            tally=Tally(job, worklist, catalog, errors),
+            alarm=Alarm(catalog, stamp, job.id, job.order.timeout_s),
+            etls=closed.enter_context(closing(Catalog.open(settings.catalog))),
+        )
+        try:
+            message = run.over(closed.enter_context(closing(opener())))
+        finally:
+            counts = worklist.counts()
     except Exception as error:
         ending = _explain(error)
         return _Ending(ending.state, ending.message, counts)

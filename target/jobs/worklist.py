@@ -22,6 +22,7 @@ from transom.target.jobs.records import Counts, Item, JobError, Outcome, Selecte
 WORKLIST = "work.sqlite"  # in a job's folder
 _BATCH = 2000
 _SCHEMA = """
+BEGIN;
 CREATE TABLE IF NOT EXISTS items (
     n INTEGER PRIMARY KEY, key TEXT NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL, destination TEXT UNIQUE,
     state TEXT NOT NULL, stage TEXT NOT NULL DEFAULT '', code TEXT NOT NULL DEFAULT '',
@@ -30,6 +31,7 @@ CREATE TABLE IF NOT EXISTS items (
 CREATE INDEX IF NOT EXISTS items_pending ON items (n) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS items_failed ON items (n) WHERE state = 'failed';
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+COMMIT;
 """
 _INSERT = (
     "INSERT OR IGNORE INTO items (key, size, etag, destination, state, code, message) VALUES (?, ?, ?, ?, ?, ?, ?)"

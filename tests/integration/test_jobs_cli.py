@@ -143,17 +143,17 @@ def test_an_inspection_and_a_sort(cli: Cli, running: RunningServer, source: str,
 @pytest.mark.parametrize(
     ("args", "status", "reason"),
     [
-        (["transform", "s3://{source}", "s3://{source}", "--etl", "upper"], 1, "force"),
-        (["transform", "s3://{source}", "s3://x-y-z", "--etl", "nope"], 1, "no ETL named 'nope'"),
+        (["transform", "s3://{source}", "s3://{source}", "--etl", "upper"], 2, "force"),
+        (["transform", "s3://{source}", "s3://x-y-z", "--etl", "nope"], 2, "no ETL named 'nope'"),
         (["transform", "s3://no-such", "s3://x-y-z", "--etl", "upper"], 1, "NoSuchBucket"),
         (
             ["transform", "s3://{source}", "s3://x-y-z", "--etl", "upper", "--where", "siez > 1"],
-            1,
+            2,
             "there is no 'siez'",
         ),
         (["transform", "s3://{source}", "s3://x-y-z", "--etl", "upper", "--limit", "0"], 2, "--limit"),
-        (["transform", "{source}", "s3://x-y-z", "--etl", "upper"], 1, "is not s3://BUCKET"),
-        (["sort", "s3://{source}", "s3://x-y-z"], 1, "say how large shards are"),
+        (["transform", "{source}", "s3://x-y-z", "--etl", "upper"], 2, "is not s3://BUCKET"),
+        (["sort", "s3://{source}", "s3://x-y-z"], 2, "say how large shards are"),
         (["job", "show", "nothing"], 1, "there is no job 'nothing'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from tests.integration.conftest import OTHER_OWNER
 from tests.running import RunningServer
 from tests.wire import Wire, at
-from transom.client.admin import AdminClient, AdminError
+from transom.client.admin import API, AdminClient, AdminError
 from transom.client.records import Job
 
 WITHIN_S = 60.0
@@ -114,12 +115,41 @@ def test_objects_are_left_out_and_two_of_one_name_are_refused(
     assert (few.state, few.written, few.skipped, few.bytes_out) == ("done", 1, 2, 5)
     with pytest.raises(server.client().exceptions.NoSuchBucket):
         server.client().list_objects_v2(Bucket=made)
-    skipped = admin.wait_job(admin.transform(source, destination, "skip").id)
-    assert (skipped.state, skipped.written, skipped.skipped) == ("done", 0, 3)
     clash = admin.wait_job(admin.transform(source, destination, "upper", ext={"jpg": "x", "png": "x"}).id)
     assert (clash.state, clash.written) == ("failed", 0)
     assert all(word in clash.message for word in ("'a.jpg'", "'a.png'", "a.x"))
+    assert made not in [each["Name"] for each in server.client().list_buckets()["Buckets"]]
+    skipped = admin.wait_job(admin.transform(source, destination, "skip").id)
+    assert (skipped.state, skipped.written, skipped.skipped) == ("done", 0, 3)
     assert contents(server, made) == {}
+
+
+def test_a_bucket_is_made_only_for_a_job_that_can_be_done(
+    server: RunningServer, wire: Wire, bucket: str, admin: AdminClient, name: Callable[[str], str]
+) -> None:
+    put_all(wire, bucket, {"a.txt": b"1", "no-archive": b"1"})
+    made = name("never")
+    bad_sort = admin.wait_job(admin.sort(f"s3://{bucket}", f"s3://{made}", shard_records=1, shards="s-{0..0}.tar").id)
+    assert bad_sort.state == "failed"
+    with pytest.raises(AdminError, match="at most 64") as refused:
+        admin.transform(f"s3://{bucket}", f"s3://{made}", "upper", concurrency=65)
+    assert refused.value.status == 400
+    assert made not in [each["Name"] for each in server.client().list_buckets()["Buckets"]]
+    both = [admin.transform(f"s3://{bucket}", f"s3://{made}", "upper", prepend=each) for each in ("x", "y")]
+    assert [admin.wait_job(job.id, timeout_s=WITHIN_S).written for job in both] == [2, 2]
+    assert len(contents(server, made)) == 4
+
+
+def test_jobs_are_listed_a_page_at_a_time(wire: Wire, bucket: str, admin: AdminClient) -> None:
+    put_all(wire, bucket, {"k": b"x"})
+    ids = [admin.wait_job(admin.inspect(f"s3://{bucket}").id, timeout_s=WITHIN_S).id for _ in range(3)][::-1]
+    assert [job.id for job in admin.jobs(limit=2)] == ids[:2]
+    assert [job.id for job in admin.jobs()][:3] == ids
+    path = f"{API}/jobs"
+    first = json.loads(wire.get(f"{path}?limit=2").body)
+    second = json.loads(wire.get(f"{path}?before={first['next']}&limit=1").body)
+    assert [job["id"] for job in (*first["jobs"], *second["jobs"])] == ids
+    assert wire.get(f"{path}?limit=1001").status == 400
 
 
 def test_an_aborted_job_leaves_its_etl_and_other_jobs_alone(

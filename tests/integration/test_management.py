@@ -252,4 +252,4 @@ def test_cli_plugins_and_what_it_says_of_errors(server: RunningServer, cli: Cli)
     assert b"TRANSOM_ACCESS_KEY" in cli("plugins", status=1, TRANSOM_ACCESS_KEY="").stderr
     assert b"Unreachable" in cli("plugins", status=1, TRANSOM_ENDPOINT="http://127.0.0.1:1").stderr
     assert b"JSON" in cli("etl", "init", "--plugin", "append", "--args", "{", status=2).stderr
-    assert b"txet" in cli("etl", "init", "--plugin", "append", "--args", '{"txet": 1}', status=1).stderr
+    assert b"txet" in cli("etl", "init", "--plugin", "append", "--args", '{"txet": 1}', status=2).stderr

@@ -20,7 +20,7 @@ from transom.target.jobs.engines.base import Later, Opener, StagedWork, WorkFail
 from transom.target.jobs.hands import Hands
 from transom.target.jobs.site import Site
 
-WORK, TASK, RESULT, RAISED = b"W", b"T", b"R", b"X"
+WORK, TASK, FREE, RESULT, RAISED = b"W", b"T", b"F", b"R", b"X"
 _HEAD = struct.Struct("!cQ")
 _COPIED = 64 * 1024  # a frame up to this is sent in one call, for the price of a copy
 
@@ -55,7 +55,7 @@ def _exactly(sock: socket.socket, length: int) -> bytearray:
 def execute(opener: Opener, sock: socket.socket) -> None:
     """Perform the tasks that come, one after the other, until the runner lets go or one wears this process out.
 
-    The end of a task that only waits goes on beside the next one; no third is begun before that.
+    The end of a task that only waits goes on beside the next one, and FREE is said before it: no third is begun.
     """
     executor = _Executor(opener, sock)
     try:
@@ -101,6 +101,7 @@ class _Executor:
             return
         self._await_last()
         if isinstance(result, Later):
+            send(self._sock, FREE, b"")  # before there is another thread that sends
             self._last = self._hands.do(partial(self._answer, result.wait))
         else:
             self._answer(lambda: result)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic
 
-from transom.target.jobs.engines.base import Engine, Finished, Opener, R, T, Work
-from transom.target.jobs.engines.executor import RESULT, TASK, WORK, execute, load_error, receive, send
+from transom.target.jobs.engines.base import Engine, EngineUnavailable, Finished, Opener, R, T, Work
+from transom.target.jobs.engines.executor import FREE, RESULT, TASK, WORK, execute, load_error, receive, send
 from transom.target.jobs.engines.spawner import Spawner
 
 MOST_EXECUTORS = 64
@@ -31,20 +31,24 @@ _AHEAD_BYTES = 64 * 1024  # what fits into the pipe of an executor that doesn't 
 
 @dataclass(slots=True, eq=False)
 class _Executor(Generic[T]):
-    """An executor as the runner sees it. `doing` holds what it was sent, in the order in which it does it."""
+    """An executor as the runner sees it. `doing` holds what it was sent, in the order in which it does it.
+
+    One that is `free` only waits for the end of the first of these.
+    """
 
     pid: int
     sock: socket.socket
     doing: deque[_Sent[T]] = field(default_factory=deque)
     work: bytes = b""
     quick: bool = False
+    free: bool = False
     begun_s: float = 0.0
     leaving: bool = False
 
     @property
     def takes_more(self) -> bool:
         """Whether it does nothing, or will soon."""
-        return not self.doing or (self.quick and len(self.doing) == 1)
+        return not self.doing or ((self.quick or self.free) and len(self.doing) == 1)
 
 
 @dataclass(slots=True)
@@ -62,7 +66,7 @@ class LocalEngine(Engine):
         self._spawner = Spawner(partial(execute, opener))
         self._executors: list[_Executor[Any]] = []
         for _ in range(min(ready, self.cores, MOST_EXECUTORS)):
-            self._executors.append(_Executor(*self._spawner.start()))
+            self._spawner.order()  # who makes this engine has other things to do than to wait for that
 
     @property
     def cores(self) -> int:
@@ -73,6 +77,7 @@ class LocalEngine(Engine):
         self, work: Work[T, R], tasks: Iterable[T], *, width: int, look: Callable[[], None] | None = None
     ) -> Generator[Finished[T, R], None, None]:
         """Perform every task; a lost executor loses the task that it was doing, and no other."""
+        self._take_ordered()
         executors: list[_Executor[T]] = self._executors
         run: _Run[T, R] = _Run(
             self._spawner, executors, pickle.dumps(work), iter(tasks), min(width, MOST_EXECUTORS), look
@@ -85,12 +90,17 @@ class LocalEngine(Engine):
 
     def close(self) -> None:
         """Let idle executors close their sites, a moment long; then none is left."""
+        with suppress(EngineUnavailable):
+            self._take_ordered()
         if not any(executor.doing for executor in self._executors):
             self._say_goodbye()
         try:
             self._kill()
         finally:
             self._spawner.close()
+
+    def _take_ordered(self) -> None:
+        self._executors += [_Executor(pid, sock) for pid, sock in self._spawner.started()]
 
     def _say_goodbye(self) -> None:
         for executor in self._executors:
@@ -164,7 +174,9 @@ class _Run(Generic[T, R]):
         if len(self.executors) < self.width:
             self.executors.append(_Executor(*self.spawner.start()))
             return self.executors[-1]
-        return taking[0] if taking and size <= _AHEAD_BYTES else None
+        if not taking or size > _AHEAD_BYTES:
+            return None
+        return next((executor for executor in taking if executor.free), taking[0])
 
     def _send(self, executor: _Executor[T], sent: _Sent[T]) -> None:
         try:
@@ -198,9 +210,13 @@ class _Run(Generic[T, R]):
         except (EOFError, OSError):
             yield from self._lose(executor)
             return
+        if kind == FREE:
+            executor.free = True
+            self._hand_out()
+            return
         if kind != RESULT:
             raise load_error(payload)
-        task = executor.doing.popleft().task
+        task, executor.free = executor.doing.popleft().task, False
         now = time.monotonic()
         executor.quick = now - executor.begun_s < _QUICK_S
         executor.begun_s = now

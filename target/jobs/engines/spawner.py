@@ -35,24 +35,48 @@ class Spawner:
     """
 
     def __init__(self, main: Callable[[socket.socket], None]) -> None:
+        self._ordered: list[socket.socket] = []
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._pid = _fork(lambda: _serve(theirs, main), (self._sock,))
 
     def start(self) -> tuple[int, socket.socket]:
         """Start a process; return its pid and our end of its socket. Raises EngineUnavailable."""
+        self.order()
+        return self.started()[-1]
+
+    def order(self) -> None:
+        """Have a process started, and don't wait for that: `started` gives it. Raises EngineUnavailable."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 socket.send_fds(self._sock, [_START + _NUMBER.pack(0)], [theirs.fileno()])
-                pid = self._answer()
             except OSError as error:
                 ours.close()
-                raise EngineUnavailable(f"no process for the job's tasks can be started: {error}") from error
-        return pid, ours
+                raise _unavailable(error) from error
+        self._ordered.append(ours)
+
+    def started(self) -> list[tuple[int, socket.socket]]:
+        """The processes that were ordered since this was last asked, as `start` returns one; waits for them.
+
+        Raises EngineUnavailable if not all could be started; those that were end then.
+        """
+        ordered, self._ordered = self._ordered, []
+        pids: list[int] = []
+        failure: OSError | None = None
+        for _ in ordered:  # whatever they are, all answers are taken: the next one is another's
+            try:
+                pids.append(self._answer())
+            except OSError as error:
+                failure = error
+        if failure is None:
+            return list(zip(pids, ordered, strict=True))
+        for sock in ordered:
+            sock.close()
+        raise _unavailable(failure) from failure
 
     def reap(self, pid: int) -> str:
-        """Wait for a process that ends; say how it did: "signal 9", "exit code 3"."""
+        """Wait for a process that ends; say how it did: "signal 9", "exit code 3". Not before all were `started`."""
         try:
             self._sock.send(_REAP + _NUMBER.pack(pid))
             code = os.waitstatus_to_exitcode(self._answer())
@@ -65,6 +89,8 @@ class Spawner:
         if self._sock.fileno() < 0:
             return
         self._sock.close()
+        for sock in self._ordered:
+            sock.close()
         os.kill(self._pid, signal.SIGKILL)  # ours, and not reaped: nobody else has its pid
         os.waitpid(self._pid, 0)
 
@@ -76,6 +102,10 @@ class Spawner:
         if number < 0:
             raise OSError(-number, os.strerror(-number))
         return number
+
+
+def _unavailable(error: OSError) -> EngineUnavailable:
+    return EngineUnavailable(f"no process for the job's tasks can be started: {error}")
 
 
 def _serve(sock: socket.socket, main: Callable[[socket.socket], None]) -> None:

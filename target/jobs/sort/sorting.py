@@ -34,8 +34,8 @@ class Sort:
 
     `site` is the runner's own, `engine` what performs tasks, `width` at a time; `worklist` and what is spilled are in
     the job's `folder`. `owner` owns the shards. `look(phase)` is called after each task and a few times a second;
-    `note` is to keep in the worklist what became of a shard. What either raises ends the sort. The destination's bucket
-    is there, unless it is a dry run.
+    `note` is to keep in the worklist what became of a shard. `planned` is called before any is written: the
+    destination's bucket is there then, unless it is a dry run. What any of them raises ends the sort.
     """
 
     site: Site
@@ -47,6 +47,7 @@ class Sort:
     width: int
     look: Callable[[str], None]
     note: Callable[[Outcome, Item], None]
+    planned: Callable[[], None] = lambda: None
 
 
 def sort_job(sort: Sort) -> str:
@@ -64,6 +65,7 @@ def sort_job(sort: Sort) -> str:
                 *(sort.site, sort.order, sort.engine, sort.worklist),
                 *(sort.folder, unpacked, sort.width, sort.look),
             ).plan()
+        sort.planned()
         spill = Spill.open(sort.folder)
         try:
             _write(sort, spill, unpacked)

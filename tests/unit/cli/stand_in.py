@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -68,6 +69,7 @@ class StandIn(ThreadingHTTPServer):
         self.orders: list[dict[str, Any]] = []  # jobs that were asked for
         self.told: list[str] = []  # what was done to jobs: "abort 1"
         self.job: dict[str, Any] = {}  # the one job there is, as it is at first
+        self.earlier_jobs: list[dict[str, Any]] = []
         self.states: list[dict[str, Any]] = [{"state": "done"}]  # what changes with each look at it; the last stays
         self.job_errors: list[dict[str, Any]] = []
         self.failing_looks: list[int] = []  # statuses that the next looks at the job get
@@ -85,6 +87,7 @@ class StandIn(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: StandIn
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or its answers' bodies would wait for the acknowledgement of their heads
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -171,6 +174,15 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, self._monitored(names[1], query)
         return 200, records[name]
 
+    def _jobs(self, query: dict[str, str]) -> dict[str, object]:
+        """A page of the one job there is, and of those before it."""
+        jobs = [*([self.server.job] if self.server.job else []), *self.server.earlier_jobs]
+        before = int(query.get("before", len(jobs) + 1))
+        limit = int(query["limit"])
+        left = jobs[len(jobs) + 1 - before :]
+        following = before - limit if len(left) > limit else None
+        return {"jobs": left[:limit], "next": following}
+
     def _job(self, names: list[str], query: dict[str, str]) -> tuple[int, object]:
         server = self.server
         if self.command == "POST" and not names:
@@ -181,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
             server.job = {"id": "1", "state": "queued", "order": order, "created_s": 1.0, "started_s": 1.0}
             return 202, server.job
         if not names:
-            return 200, {"jobs": [server.job] if server.job else []}
+            return 200, self._jobs(query)
         if names[0] != server.job.get("id"):
             raise Refusal(404, "NotFound", f"there is no job {names[0]!r}")
         if names[1:] == ["errors"]:
@@ -196,6 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         server.job |= server.states[0]
         if len(server.states) > 1:
             server.states.pop(0)
+            time.sleep(int(query.get("wait_ms", 0)) / 1000)  # the next state comes no sooner
         return 200, server.job
 
     def _init(self, query: dict[str, str]) -> tuple[int, object]:

@@ -221,7 +221,7 @@ def test_what_failed_is_said_and_the_exit_code_is_1(server: StandIn, ending: dic
 
 
 def test_a_refused_order_is_one_line(server: StandIn) -> None:
-    refused = run("transform", "s3://a", "s3://b", "--etl", "nope", code=1)
+    refused = run("transform", "s3://a", "s3://b", "--etl", "nope", code=2)
     assert refused.stderr == "transom: InvalidArgument: no ETL named 'nope'\n"
 
 
@@ -265,6 +265,17 @@ def test_jobs_are_listed_and_shown(server: StandIn) -> None:
     for line in (r"state +done", r"written +3", r"bytes in +2.5 kB", r"keys +3", r"ended +1970-01-01 00:00:08"):
         assert re.search(rf"^{line}$", record, re.MULTILINE), line
     assert json.loads(run("job", "show", "1", "--json").stdout)["bytes_in"] == 2500
+
+
+def test_jobs_are_listed_page_by_page_or_the_newest(server: StandIn) -> None:
+    run(*PLAIN, "--detach")
+    server.earlier_jobs = [{**server.job, "id": f"before-{i}"} for i in range(2400)]
+    every = ["1", *(job["id"] for job in server.earlier_jobs)]
+    assert [job["id"] for job in json.loads(run("job", "ls", "--json").stdout)] == every
+    for limit in (1, 1000, 1001, 2401, 5000):
+        some = json.loads(run("job", "ls", "--json", "--limit", str(limit)).stdout)
+        assert [job["id"] for job in some] == every[:limit]
+    run("job", "ls", "--limit", "0", code=2)
 
 
 def test_jobs_are_aborted_waited_for_and_removed(server: StandIn) -> None:

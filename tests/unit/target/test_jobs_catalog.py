@@ -165,6 +165,30 @@ def test_only_an_ended_job_is_removed_and_its_folder_with_it(catalog: JobCatalog
         catalog.get(job_id)
 
 
+def test_jobs_are_paged_the_newest_first(catalog: JobCatalog) -> None:
+    assert catalog.page(None, 5) == ([], None)
+    ids = [catalog.add(ORDER, "ann").id for _ in range(5)][::-1]
+    first, before = catalog.page(None, 2)
+    catalog.add(ORDER, "ann")  # what comes meanwhile moves nothing
+    second, after = catalog.page(before, 3)
+    assert [job.id for job in (*first, *second)] == ids
+    assert after is None
+    assert catalog.page(before, 2)[1] is not None
+
+
+def test_jobs_that_ended_long_ago_are_forgotten(catalog: JobCatalog) -> None:
+    before, after, waiting, running = (catalog.add(ORDER, "ann").id for _ in range(4))
+    for each in (before, after, running):
+        catalog.claim(each)
+        catalog.folder_of(each).mkdir(parents=True)
+    catalog.finish(before, "failed")
+    between_s = catalog.get(before).ended_s + 1e-6
+    catalog.finish(after, "done")
+    catalog.forget(between_s)
+    assert [job.id for job in catalog.list()] == [after, waiting, running]
+    assert [catalog.folder_of(each).exists() for each in (before, after, running)] == [False, True, True]
+
+
 def test_folders_of_jobs_that_are_gone_are_swept(catalog: JobCatalog) -> None:
     job_id = running(catalog)
     for name in (job_id, "gone"):

@@ -30,9 +30,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Start a desk in a process of its own."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def made(concurrency: int = 4) -> subprocess.Popen[bytes]:
+    def made(concurrency: int = 4, keep_s: float = 0.0) -> subprocess.Popen[bytes]:
         script = str(Path(__file__).with_name("desk_child.py"))
-        started.append(subprocess.Popen([sys.executable, script, str(tmp_path), str(concurrency)]))
+        started.append(subprocess.Popen([sys.executable, script, str(tmp_path), str(concurrency), str(keep_s)]))
         return started[-1]
 
     yield made
@@ -55,6 +55,24 @@ def until(catalog: JobCatalog, job_id: str, fits: Callable[[Job], bool]) -> Job:
 
 def end(catalog: JobCatalog, job_id: str) -> Job:
     return until(catalog, job_id, lambda job: job.state in ENDED)
+
+
+def test_jobs_that_ended_long_ago_are_forgotten_and_only_if_asked(
+    catalog: JobCatalog, start: Callable[..., Any]
+) -> None:
+    old = add(catalog, "old")
+    catalog.claim(old)
+    catalog.finish(old, "done")
+    desk = start()
+    end(catalog, add(catalog, "fine"))
+    assert catalog.get(old).state == "done"
+    desk.terminate()
+    assert desk.wait(PATIENCE_S) == 0
+    start(keep_s=0.01)
+    give_up = time.monotonic() + PATIENCE_S
+    while catalog.list():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
 
 
 def test_each_job_has_a_niced_process_of_its_own(catalog: JobCatalog, start: Callable[..., Any]) -> None:

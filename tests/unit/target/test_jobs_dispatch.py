@@ -77,6 +77,25 @@ def test_what_came_back_unfinished_is_given_out_again_even_after_the_end(worklis
     assert [n for each in again for n in numbers(each)] == [2, 3]
 
 
+def test_what_came_back_unfinished_is_given_out_with_the_next_ones(worklist: Worklist) -> None:
+    fill(worklist, 100)
+    dispatch = Dispatch(worklist, 100, 1)
+    batch = next(dispatch)
+    done = Done(tuple(Outcome(item.n, "written") for item in batch.items[:5]), unfinished=batch.items[5:])
+    dispatch.take(Finished(batch, done))
+    assert numbers(next(dispatch))[:4] == [6, 7, 8, 9]
+
+
+def test_batches_are_as_large_as_half_a_second_allows(worklist: Worklist) -> None:
+    fill(worklist, 5000)
+    dispatch = Dispatch(worklist, 5000, 2)
+    for _ in range(5):
+        batch = next(dispatch)
+        outcomes = tuple(Outcome(item.n, "written") for item in batch.items)
+        dispatch.take(Finished(batch, Done(outcomes, took_s=len(outcomes) / 50)))
+    assert len(next(dispatch).items) == 25
+
+
 def test_the_objects_of_a_lost_batch_are_tried_alone_and_the_one_to_blame_fails(worklist: Worklist) -> None:
     fill(worklist, 3)
     dispatch = Dispatch(worklist, 1000, 1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +21,7 @@ from transom.target.jobs.engines.base import EngineUnavailable, Later, StagedWor
 from transom.target.jobs.engines.chores import Chore, Chores, Opening, Report, wait_until
 from transom.target.jobs.engines.conformance import is_gone
 from transom.target.jobs.engines.local import MOST_EXECUTORS, LocalEngine
+from transom.target.jobs.engines.spawner import Spawner
 from transom.target.jobs.site import Site
 
 RUNNER = """
@@ -114,6 +118,14 @@ def test_the_next_task_is_done_while_one_waits_and_no_third(engine: LocalEngine,
     assert [finished.result.n for finished in came if finished.result] == list(range(6))
 
 
+def test_the_next_task_is_begun_while_the_first_one_waits_however_long_it_took(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    tasks = [Chore(0, "hold"), Chore(1, "hold"), Chore(2)]  # each waits for the next to begin
+    came = list(engine.run(Waiting(tmp_path), tasks, width=1))
+    assert [finished.task.n for finished in came] == [0, 1, 2]
+
+
 def test_an_executor_that_dies_while_one_waits_loses_that_one_only(engine: LocalEngine, tmp_path: Path) -> None:
     came = list(engine.run(Waiting(tmp_path), [Chore(0), Chore(1, "die"), Chore(2), Chore(3)], width=1))
     assert [(finished.task.n, finished.lost) for finished in came] == [(0, ""), (1, "signal 9"), (2, ""), (3, "")]
@@ -149,6 +161,37 @@ def test_an_executor_that_ends_while_idle_loses_nothing(engine: LocalEngine, tmp
     (second,) = engine.run(chores, [Chore(1)], width=1)
     assert second.result is not None
     assert second.result.pid != first.result.pid
+
+
+def test_executors_that_were_ready_and_never_needed_end_with_the_engine(tmp_path: Path) -> None:
+    engine = LocalEngine(Opening(tmp_path), ready=1)
+    wait_until(lambda: list(tmp_path.glob("opened.*")))
+    (opened,) = tmp_path.glob("opened.*")
+    engine.close()
+    assert is_gone(int(opened.name.split(".")[1]))
+
+
+def test_of_processes_that_cannot_all_be_started_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, calls = os.fork, itertools.count()
+
+    def forks_at_times() -> int:  # its first call makes the spawner, which inherits it
+        if next(calls) == 2:
+            raise OSError(errno.EAGAIN, "for a test")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", forks_at_times)
+    with closing(Spawner(_wait_for_the_end)) as spawner:
+        pid, sock = spawner.start()
+        for _ in range(2):
+            spawner.order()
+        with pytest.raises(EngineUnavailable, match="temporarily unavailable"):
+            spawner.started()
+        sock.close()
+        assert spawner.reap(pid) == "exit code 0"  # the second's answer was not left to be taken for this one
+
+
+def _wait_for_the_end(sock: socket.socket) -> None:
+    sock.recv(1)
 
 
 def test_no_executor_outlives_a_runner_that_is_killed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.unit.target.job_site import LIMITS, PLAIN
 from transom.cluster.catalog import Catalog
+from transom.cluster.records import ViewRecord
 from transom.plugins.manager import Transformers
 from transom.target.errors import StoreFull
 from transom.target.etl.metrics import EtlMetrics
@@ -26,7 +27,7 @@ from transom.target.jobs.records import Job, Selected
 from transom.target.jobs.run import SCRATCH, RunSettings, run_job
 from transom.target.jobs.site import Site
 from transom.target.jobs.worklist import Worklist
-from transom.target.store.base import ObjectInfo, Whole
+from transom.target.store.base import Bucket, ObjectInfo, Whole
 from transom.target.store.local import LocalStore
 
 
@@ -57,6 +58,14 @@ class Full(LocalStore):
 
     async def put_many(self, bucket: str, objects: Any) -> list[ObjectInfo | Exception]:
         return [StoreFull("The disk is full.") for _ in objects]
+
+
+class Beaten(LocalStore):
+    """A store in which somebody else makes every bucket a moment earlier."""
+
+    async def create_bucket(self, name: str, *, owner: str, acl: str = "private") -> Bucket:
+        await super().create_bucket(name, owner="bob")
+        return await super().create_bucket(name, owner=owner, acl=acl)
 
 
 @dataclass
@@ -94,6 +103,10 @@ class Bench:
         made = engine or (lambda opener, _: Here(opener, self.between))
         run_job(RunSettings(self.folder, self.folder / "catalog.sqlite", self.site, {"local": made}), job)
         return self.jobs.get(job.id)
+
+    def buckets(self) -> list[str]:
+        with closing(self.site(self.folder)) as site:
+            return [bucket.name for bucket in site.wait(site.store.buckets())]
 
     def keys(self) -> list[str]:
         with closing(self.site(self.folder)) as site:
@@ -165,6 +178,20 @@ def test_a_bucket_that_is_somebody_elses_by_the_time_it_runs_is_left_alone(bench
     assert f"'{bucket}' is somebody else's" in ended.message
 
 
+def test_a_bucket_that_somebody_else_makes_meanwhile_is_left_alone(bench: Bench) -> None:
+    bench.store = Beaten
+    job = bench.run()
+    assert (job.state, job.counts.written) == ("failed", 0)
+    assert "'dst' is somebody else's" in job.message
+
+
+def test_no_bucket_is_made_where_a_view_is_by_now(bench: Bench, catalog: Catalog) -> None:
+    catalog.put_view(ViewRecord("dst", "src", ("upper",)))
+    job = bench.run()
+    assert (job.state, job.message) == ("failed", "'dst' is a view by now: it takes no writes. Name a bucket")
+    assert bench.buckets() == ["src"]
+
+
 def test_a_full_disk_ends_the_job_and_says_what_to_do(bench: Bench) -> None:
     bench.store = Full
     job = bench.run()
@@ -184,15 +211,13 @@ def test_what_can_not_be_chosen_writes_nothing_and_makes_no_bucket(bench: Bench)
     job = bench.run(ext={"jpg": "webp"}, prepend="x" * 2000)
     assert (job.state, job.counts.total) == ("failed", 0)
     assert "1024 bytes" in job.message
-    with closing(bench.site(bench.folder)) as site:
-        assert [bucket.name for bucket in site.wait(site.store.buckets())] == ["src"]
+    assert bench.buckets() == ["src"]
 
 
 def test_a_dry_run_makes_no_bucket(bench: Bench) -> None:
     job = bench.run(dry_run=True)
     assert (job.state, job.counts.written, job.counts.bytes_out) == ("done", 3, 12)
-    with closing(bench.site(bench.folder)) as site:
-        assert [bucket.name for bucket in site.wait(site.store.buckets())] == ["src"]
+    assert bench.buckets() == ["src"]
 
 
 def test_an_abort_between_two_tasks_ends_it(bench: Bench) -> None:
