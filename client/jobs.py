@@ -184,7 +184,7 @@ class JobCalls(Rest):
 
 
 def _jobs_page(data: Mapping[str, Any]) -> tuple[list[Job], int | None]:
-    return [Job.from_json(each) for each in data["jobs"]], data["next"]
+    return [Job.from_json(each) for each in data["jobs"]], data.get("next")  # older servers give all at once
 
 
 def _errors_page(data: Mapping[str, Any]) -> tuple[list[JobError], int | None]:
