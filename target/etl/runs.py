@@ -11,8 +11,8 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -142,11 +142,10 @@ class Runner:
     async def direct(self, wanted: Wanted, give_up: float) -> DirectRun:
         """Start a run for one client; raises SlowDown when no slot comes free before `give_up`."""
         plan = wanted.plan
-        watch = self._watch(plan)
-        held = self._pipelines.holding(plan)
+        held = self._pipelines.hold(plan)
         try:
             reader, slot = await self._enter(wanted, give_up)
-            watch.begin()
+            watch = self._watch(plan)
             scratch = self._results.scratch_folder
             try:
                 known = _at_once(reader) if self._pipelines.only_waits(plan) else None
@@ -160,7 +159,7 @@ class Runner:
             told = partial(self._ended, run, wanted, held)
             self._threads.start(work, watch, slot, _etls(plan), told, on_loop=known is not None)
         except BaseException:
-            held.close()
+            self._pipelines.let_go(held)
             raise
         return run
 
@@ -249,21 +248,21 @@ class Runner:
 
     # --- one direct run -----------------------------------------------------------------------
 
-    def _ended(self, run: DirectRun, wanted: Wanted, held: ExitStack, error: TargetError | None) -> None:
+    def _ended(self, run: DirectRun, wanted: Wanted, held: Sequence[int], error: TargetError | None) -> None:
         with suppress(CatalogError):
             # there is nothing to write down
             if self._closing or (error is None and not self._broken(wanted.plan)):
                 run.finish(error)
-                held.close()
+                self._pipelines.let_go(held)
                 return
         self._spawn(self._end(run, wanted, held, error))
 
-    async def _end(self, run: DirectRun, wanted: Wanted, held: ExitStack, error: TargetError | None) -> None:
-        with held:
-            try:
-                await self._judge(wanted, error)
-            finally:
-                run.finish(error)
+    async def _end(self, run: DirectRun, wanted: Wanted, held: Sequence[int], error: TargetError | None) -> None:
+        try:
+            await self._judge(wanted, error)
+        finally:
+            run.finish(error)
+            self._pipelines.let_go(held)
 
     # --- any run ------------------------------------------------------------------------------
 
@@ -331,8 +330,13 @@ class Runner:
 
 
 def _feed(run: DirectRun, reader: ObjectReader, pieces: Generator[bytes, None, None]) -> None:
-    with closing(reader), closing(pieces):
-        run.feed(pieces)
+    try:
+        try:
+            run.feed(pieces)
+        finally:
+            pieces.close()
+    finally:
+        reader.close()
 
 
 def _at_once(reader: ObjectReader) -> bytes | None:

@@ -6,7 +6,6 @@ It speaks AIStore's contract and nothing of S3: PUT sends the object, GET lets t
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -64,17 +63,16 @@ class HttpTransport:
 
     def run(self, call: Call, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Send the object, yield the result as it comes; see `Transport`."""
-        with ExitStack() as stack:
-            size = call.size
+        try:
             if call.path or self._lets_pull(call):
-                chunks, size = iter(()), 0
-            elif size is None and self._tells_length:
-                size, chunks = stack.enter_context(measured(chunks, self._scratch))
-            upload = Upload(call.etl, chunks, size)
-            try:
-                yield from self._converse(call, upload, watch)
-            except MalformedError as error:
-                raise outcomes.failed(call.etl, f"its worker's answer is no HTTP: {error}") from error
+                yield from self._converse(call, Upload(call.etl, iter(()), 0), watch)
+            elif call.size is None and self._tells_length:
+                with measured(chunks, self._scratch) as (size, collected):
+                    yield from self._converse(call, Upload(call.etl, collected, size), watch)
+            else:
+                yield from self._converse(call, Upload(call.etl, chunks, call.size), watch)
+        except MalformedError as error:
+            raise outcomes.failed(call.etl, f"its worker's answer is no HTTP: {error}") from error
 
     def close(self) -> None:
         """Let go of idle connections."""
