@@ -83,6 +83,12 @@ class Pipelines:
 
         No `scratch` is for asking only, not for a run.
         """
+        return self._bind(plan, source, deadline, scratch)[0]
+
+    def _bind(
+        self, plan: Plan, source: ObjectInfo, deadline: float = float("inf"), scratch: Path | None = None
+    ) -> tuple[list[Bound], str, int | None]:
+        """What `bind` tells, with the output's content type and size."""
         bound: list[Bound] = []
         content_type = source.content_type
         size: int | None = source.size
@@ -95,7 +101,7 @@ class Pipelines:
                 content_type=content_type,
                 size=size,
                 metadata=source.attributes.metadata,
-                args=parsed(transformer, stage.given) if is_installed(stage.runtime) else json.loads(stage.args),
+                args=parsed(transformer, stage.given) if is_installed(stage.runtime) else _plain(stage.args),
                 deadline=deadline,
                 logger=_logger(stage.etl),
                 transformers=self.transformers,
@@ -104,11 +110,11 @@ class Pipelines:
             bound.append(Bound(stage, transformer, context))
             content_type = transformer.content_type(context)
             size = transformer.output_size(context)
-        return bound
+        return bound, content_type, size
 
     def describe(self, plan: Plan, source: ObjectInfo) -> tuple[str, int | None]:
         """The output's Content-Type, and its exact size in bytes if that is known without a run."""
-        return _described(self.bind(plan, source))
+        return self._bind(plan, source)[1:]
 
     @property
     def handover(self) -> Handover | None:
@@ -152,8 +158,8 @@ class Pipelines:
 
         `known` is all that the reader would read, where that is in hand.
         """
-        stages = self.bind(plan, reader.info, watch.deadline, scratch)
-        return *_described(stages), self._runs(plan, reader, watch, scratch, known, stages)
+        stages, content_type, size = self._bind(plan, reader.info, watch.deadline, scratch)
+        return content_type, size, self._runs(plan, reader, watch, scratch, known, stages)
 
     def _runs(
         self,
@@ -178,11 +184,10 @@ class Pipelines:
     ) -> Generator[bytes, None, None]:
         chain = [_read(reader, known)]
         stages = stages or self.bind(plan, reader.info, watch.deadline, scratch)
-        path = reader.path if shape_of(stages[0].transformer) is Shape.FILE else None
         source: ObjectReader | None = reader
         for bound in stages:
-            chain.append(_Stage(self, bound, watch, scratch, path, source).over(chain[-1]))
-            path = source = None
+            chain.append(_Stage(self, bound, watch, scratch, source).over(chain[-1]))
+            source = None
         total = 0
         try:
             for piece in chain[-1]:
@@ -218,13 +223,12 @@ class _Taken:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """One stage of one run; the first has the object's `reader`, and its `path` where that is wanted."""
+    """One stage of one run; the first has the object's `reader`."""
 
     pipelines: Pipelines
     bound: Bound
     watch: Watch
     scratch: Path
-    path: Path | None
     reader: ObjectReader | None
 
     def over(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
@@ -282,11 +286,12 @@ class _Stage:
         if not here:
             chunks, here = _is_small(chunks, bound.context.size, limits.gil_inline_size)
         if here:
+            by_path = self.reader is not None and shape_of(bound.transformer) is Shape.FILE
             return stream(
                 bound.transformer,
                 chunks,
                 bound.context,
-                path=self.path,
+                path=self.reader.path if self.reader is not None and by_path else None,
                 scratch=self.scratch,
                 folders=self.pipelines.folders,
                 max_memory=limits.max_memory,
@@ -342,11 +347,6 @@ def _close(chain: list[Generator[bytes, None, None]]) -> None:
             _close(chain)
 
 
-def _described(stages: Sequence[Bound]) -> tuple[str, int | None]:
-    last = stages[-1]
-    return last.transformer.content_type(last.context), last.transformer.output_size(last.context)
-
-
 @lru_cache(maxsize=1024)
 def _logger(etl: str) -> logging.Logger:
     return logging.getLogger(f"transom.etl.{etl}")
@@ -362,6 +362,12 @@ def parsed(transformer: Transformer, given: str) -> BaseModel:
     """The arguments of a stage, from the JSON they travel as."""
     value, options = json.loads(given)
     return parse_args(transformer, value, options)
+
+
+@lru_cache(maxsize=1024)
+def _plain(args: str) -> object:
+    """The arguments of a stage that no transformer here is to see: one value for all its runs."""
+    return json.loads(args)
 
 
 def _is_small(chunks: Iterator[bytes], size: int | None, limit: int) -> tuple[Iterator[bytes], bool]:

@@ -114,7 +114,8 @@ class Runner:
 
     def under_way(self, wanted: Wanted) -> bool:
         """Whether some process is making the result for the cache just now."""
-        return wanted.id in self._runs or self._turns.under_way(wanted.id)
+        result_id = wanted.id
+        return result_id in self._runs or self._turns.under_way(result_id)
 
     def start(self, wanted: Wanted) -> CachedRun:
         """Join the run that makes this result, or start it."""
@@ -249,13 +250,15 @@ class Runner:
     # --- one direct run -----------------------------------------------------------------------
 
     def _ended(self, run: DirectRun, wanted: Wanted, held: Sequence[int], error: TargetError | None) -> None:
-        with suppress(CatalogError):
-            # there is nothing to write down
-            if self._closing or (error is None and not self._broken(wanted.plan)):
-                run.finish(error)
-                self._pipelines.let_go(held)
-                return
-        self._spawn(self._end(run, wanted, held, error))
+        try:
+            is_noted = not self._closing and (error is not None or bool(self._broken(wanted.plan)))
+        except CatalogError:
+            is_noted = True
+        if is_noted:
+            self._spawn(self._end(run, wanted, held, error))
+        else:
+            run.finish(error)
+            self._pipelines.let_go(held)
 
     async def _end(self, run: DirectRun, wanted: Wanted, held: Sequence[int], error: TargetError | None) -> None:
         try:

@@ -173,11 +173,14 @@ class ServedRuntime:
         status = read_target(self._places.folder, self._places.target, stage.etl)
         if status is None:
             return None
-        workers = [worker for worker in status.revisions if worker.revision == stage.revision]
-        if not workers:
+        found: WorkerStatus | None = None
+        for worker in status.revisions:
+            # one that is started anew goes on serving meanwhile
+            if worker.revision == stage.revision and (found is None or worker.address or not found.address):
+                found = worker
+        if found is None:
             raise EtlChanged(f"ETL '{stage.etl}' was changed just now. Ask again.", retry_after_s=1, etl=stage.etl)
-        # one that is started anew goes on serving meanwhile
-        return next((worker for worker in reversed(workers) if worker.address is not None), workers[-1])
+        return found
 
     # --- speaking with it ---------------------------------------------------------------------
 

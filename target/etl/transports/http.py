@@ -120,14 +120,13 @@ class HttpTransport:
         """The request's head, and the body as far as it is in hand."""
         pulled = self._lets_pull(call)
         method, target = "GET" if pulled else "PUT", self._prefix + _target(call)
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}"]
-        lines += told.lines(call, watch)
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}", *told.lines(call, watch)]
         lines += [_field(name, value) for name, value in call.headers.items()]
         if self._sign is not None:
             lines += [_field(name, value) for name, value in self._sign(method, target).items()]
         if pulled:
             return [_encoded(lines)]
-        lines.append(_field("Content-Type", call.content_type if _is_plain(call.content_type) else _ANY_TYPE))
+        lines.append(f"Content-Type: {call.content_type if _is_plain(call.content_type) else _ANY_TYPE}")
         if upload.size is None:
             lines.append("Transfer-Encoding: chunked")
             return [_encoded(lines), *_chunk(upload.first)]
