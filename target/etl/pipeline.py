@@ -286,12 +286,14 @@ class _Stage:
         if not here:
             chunks, here = _is_small(chunks, bound.context.size, limits.gil_inline_size)
         if here:
-            by_path = self.reader is not None and shape_of(bound.transformer) is Shape.FILE
+            path = None
+            if self.reader is not None and shape_of(bound.transformer) is Shape.FILE:
+                path = self.reader.path
             return stream(
                 bound.transformer,
                 chunks,
                 bound.context,
-                path=self.reader.path if self.reader is not None and by_path else None,
+                path=path,
                 scratch=self.scratch,
                 folders=self.pipelines.folders,
                 max_memory=limits.max_memory,

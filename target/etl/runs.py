@@ -104,8 +104,7 @@ class Runner:
 
     def known(self, wanted: Wanted) -> OpenResult | None:
         """The finished result if it is cached; raises what the transformer refused it with lately."""
-        result = self._look(wanted)
-        return None if result is None else self._open(result)
+        return None if self._results.is_absent(wanted.id) else self._found(wanted)
 
     def known_size(self, wanted: Wanted) -> int | None:
         """The size of the result if it is cached, without opening it; raises what it was refused with lately."""
@@ -130,7 +129,7 @@ class Runner:
         """The finished result, made if need be; raises SlowDown when `wait_s` passes first."""
         give_up = time.monotonic() + wait_s
         while time.monotonic() < give_up:
-            found = self.known(wanted)
+            found = self._found(wanted)
             if found is not None:
                 return found
             run = self.start(wanted)
@@ -193,7 +192,7 @@ class Runner:
                 _aside(run.drop)
 
     def _made_elsewhere(self, wanted: Wanted) -> bool:
-        found = self.known(wanted)  # raises what it was refused with
+        found = self._found(wanted)  # raises what it was refused with
         if found is None:
             return False
         found.close()
@@ -282,6 +281,10 @@ class Runner:
 
     def _broken(self, plan: Plan) -> list[str]:
         return [stage.etl for stage in plan.stages if self._gate.has_failed(stage.etl)]
+
+    def _found(self, wanted: Wanted) -> OpenResult | None:
+        result = self._look(wanted)
+        return None if result is None else self._open(result)
 
     def _look(self, wanted: Wanted) -> Result | None:
         found = self._results.get(wanted.id)
