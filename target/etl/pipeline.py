@@ -366,7 +366,7 @@ def parsed(transformer: Transformer, given: str) -> BaseModel:
     return parse_args(transformer, value, options)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _plain(args: str) -> object:
     """The arguments of a stage that no transformer here is to see: one value for all its runs."""
     return json.loads(args)
