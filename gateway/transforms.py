@@ -86,7 +86,9 @@ class TransformReads:
         return await self.transforms.answer(ask, source, call, explicit=view is None)
 
     def _plan(self, view: View | None, op: GetObject | HeadObject) -> Plan:
-        registry = self.target.registry
-        plan = Plan(()) if view is None else registry.plan(view.pipeline, view.args_json)
-        asked = op.transform
-        return plan if asked is None else plan + registry.plan(asked.pipeline, asked.args_json, asked.options)
+        registry, asked = self.target.registry, op.transform
+        plan = None if view is None else registry.plan(view.pipeline, view.args_json)
+        if asked is None:
+            return plan or Plan(())
+        then = registry.plan(asked.pipeline, asked.args_json, asked.options)
+        return then if plan is None else plan + then

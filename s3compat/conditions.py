@@ -27,7 +27,7 @@ class Conditions:
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> Conditions:
         """Read the conditions of a GET or HEAD."""
-        return cls._parse(headers, "")
+        return _NONE if _NAMES.isdisjoint(headers) else cls._parse(headers, "")
 
     @classmethod
     def parse_copy(cls, headers: Mapping[str, str]) -> Conditions:
@@ -67,6 +67,7 @@ class Conditions:
 
 
 _NONE = Conditions()
+_NAMES = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since"))
 
 
 def if_range(headers: Mapping[str, str], etag: str, modified_s: float) -> bool:

@@ -30,14 +30,14 @@ def decode(text: str, *, plus_is_space: bool = False) -> str:
 
 
 class Query:
-    """A parsed query string. The first of several values of one name is the one that counts, as in S3."""
+    """A parsed query string. The first of several values of one name is the one that counts, as in S3: `first`."""
 
-    __slots__ = ("_first", "items_raw", "pairs")
+    __slots__ = ("first", "items_raw", "pairs")
 
     def __init__(self, query_string: str) -> None:
         self.items_raw: list[tuple[str, str]] = []
         self.pairs: list[tuple[str, str]] = []
-        self._first: dict[str, str] = {}
+        self.first: dict[str, str] = {}
         if not query_string:
             return
         for piece in query_string.split("&"):
@@ -47,15 +47,15 @@ class Query:
             self.items_raw.append((name, value))
             name, value = decode(name, plus_is_space=True), decode(value, plus_is_space=True)
             self.pairs.append((name, value))
-            self._first.setdefault(name, value)
+            self.first.setdefault(name, value)
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the decoded value of `name`; "" where it stands without one."""
-        return self._first.get(name, default)
+        return self.first.get(name, default)
 
     def has(self, name: str) -> bool:
         """Tell whether `name` is there, with a value or without."""
-        return name in self._first
+        return name in self.first
 
     def all(self, name: str) -> list[str]:
         """Return every value of `name`, in order."""
@@ -64,7 +64,7 @@ class Query:
     @property
     def names(self) -> Iterator[str]:
         """The distinct names, in the order of their first appearance."""
-        return iter(self._first)
+        return iter(self.first)
 
     def __len__(self) -> int:
-        return len(self._first)
+        return len(self.first)

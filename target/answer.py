@@ -206,15 +206,14 @@ class _Answer:
 
     async def _first(self, run: DirectRun, give_up: float) -> bytes:
         """The head of a direct run; raises SlowDown past the wait budget, ClientLeftError when nobody waits for it."""
-        left_s = max(0.0, give_up - time.monotonic())
         # most are there before it is worth the while to ask the server whether the client still is
-        if await run.ready(min(left_s, _UNWATCHED_S)) or await self._ready(run, give_up):
+        if await run.ready(min(give_up - time.monotonic(), _UNWATCHED_S)) or await self._ready(run, give_up):
             return await run.next() or b""
         raise not_ready()
 
     async def _ready(self, run: DirectRun, give_up: float) -> bool:
         """Wait for a direct run with an eye on the client; False past the wait budget."""
-        ready = asyncio.ensure_future(run.ready(max(0.0, give_up - time.monotonic())))
+        ready = asyncio.ensure_future(run.ready(give_up - time.monotonic()))
         waiting: set[asyncio.Future[Any]] = {ready}
         if self._ask.departure is not None:
             waiting.add(self._ask.departure.watch())
@@ -234,9 +233,12 @@ class _Answer:
     def _headers(self, content_type: str, size: int | None) -> list[tuple[str, str]]:
         headers = {"content-type": content_type, "accept-ranges": "bytes"}
         source = self._source.attributes
-        headers.update({name: source.content[name] for name in ("cache-control",) if name in source.content})
-        headers.update({"x-amz-meta-" + name: value for name, value in source.metadata.items()})
-        headers.update((name.removeprefix("response-"), value) for name, value in self._ask.overrides)
+        if "cache-control" in source.content:
+            headers["cache-control"] = source.content["cache-control"]
+        for name, value in source.metadata.items():
+            headers["x-amz-meta-" + name] = value
+        for name, value in self._ask.overrides:
+            headers[name.removeprefix("response-")] = value
         if size is not None:
             headers["content-length"] = str(size)
         return [*headers.items(), *self._identity_headers()]

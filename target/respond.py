@@ -53,7 +53,7 @@ async def respond(reply: Reply, scope: Scope, departure: Departure, send: Send) 
     if not isinstance(body, bytes):
         return await _stream(reply, body, departure, send)
     headers = _encoded(reply)
-    if not any(name == b"content-length" for name, _ in headers) and reply.status not in (204, 304):
+    if reply.status not in (204, 304) and "content-length" not in dict(reply.headers):
         headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     if scope["method"] == "HEAD":

@@ -143,11 +143,13 @@ class Target:
 
     def hands_over(self, plan: Plan) -> bool:
         """Whether clients that follow are to be sent to the plan's worker itself."""
-        return self._pipelines.handover is not None and self._pipelines.handover.wanted(plan)
+        handover = self._pipelines.handover
+        return handover is not None and handover.wanted(plan)
 
     def door(self, plan: Plan, source: ObjectInfo, until: float | None) -> Door | None:
         """A signed way to the plan's worker, no longer than `until` in epoch seconds; None where there is none now."""
-        return None if self._pipelines.handover is None else self._pipelines.handover.door(plan, source, until)
+        handover = self._pipelines.handover
+        return None if handover is None else handover.door(plan, source, until)
 
     async def close(self) -> None:
         """Give up what is under way and close the index."""

@@ -226,7 +226,7 @@ def _read(operation: type[types.GetObject] | type[types.HeadObject]) -> _Builder
 def _overrides(query: Query) -> dict[str, str]:
     found = {}
     for parameter, header in _RESPONSE_OVERRIDES.items():
-        value = query.get(parameter)
+        value = query.first.get(parameter)
         if value:
             if not value.isprintable() or not _fits_latin1(value):
                 raise fields.invalid(parameter, value)

@@ -45,8 +45,9 @@ def parse(query: Query) -> TransformAsk | None:
 
 
 def _pipeline(query: Query) -> tuple[str, ...]:
-    name, aistore, further = query.get("etl"), query.get("etl_name"), query.get("etl_pipeline")
-    if len(query.pairs) > len(query):  # something is given twice
+    given = query.first
+    name, aistore, further = given.get("etl"), given.get("etl_name"), given.get("etl_pipeline")
+    if len(query.pairs) > len(given):  # something is given twice
         for each in ("etl", "etl_name", "etl_pipeline", "etl_args"):
             if len(query.all(each)) > 1:
                 raise _invalid(each, query.get(each) or "", f"{each} is given more than once")

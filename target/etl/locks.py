@@ -9,7 +9,6 @@ import fcntl
 import os
 import struct
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +55,7 @@ class ByteHolds:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._counts: Counter[int] = Counter()
+        self._counts: dict[int, int] = {}
         self._lock = threading.Lock()
 
     @contextmanager
@@ -71,16 +70,18 @@ class ByteHolds:
     def take(self, offset: int) -> None:
         """Hold an offset once more."""
         with self._lock:
-            if not self._counts[offset]:
+            count = self._counts.get(offset, 0)
+            if not count:
                 fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK, offset))
-            self._counts[offset] += 1
+            self._counts[offset] = count + 1
 
     def drop(self, offset: int) -> None:
-        """Hold an offset once less."""
+        """Hold an offset once less; nothing once closed."""
         with self._lock:
-            self._counts[offset] -= 1
-            if not self._counts[offset]:
-                del self._counts[offset]
+            count = self._counts.pop(offset, 0)
+            if count > 1:
+                self._counts[offset] = count - 1
+            elif count:
                 fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, offset))
 
     def held_elsewhere(self, offset: int) -> bool:

@@ -162,9 +162,10 @@ class DirectRun:
     async def ready(self, timeout_s: float) -> bool:
         """Wait until there is a piece or the run has ended; False when `timeout_s` passes first. For one at a time."""
         if not self._pieces and not self.ended:
+            waiter = self._waiter = self._loop.create_future()
             timer = self._loop.call_later(timeout_s, self._wake)
             try:
-                await self._changed()
+                await waiter
             finally:
                 timer.cancel()
         return bool(self._pieces) or self.ended
@@ -179,7 +180,8 @@ class DirectRun:
                 raise self._error
             if self.ended:
                 return None
-            await self._changed()
+            self._waiter = self._loop.create_future()
+            await self._waiter
         if self._room is not None:
             self._room.give()
         return self._pieces.popleft()
@@ -226,10 +228,6 @@ class DirectRun:
         self._watch.check()
         self._pieces.append(piece)
         self._loop.call_soon_threadsafe(self._wake)
-
-    async def _changed(self) -> None:
-        self._waiter = self._loop.create_future()
-        await self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

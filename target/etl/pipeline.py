@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -83,6 +83,12 @@ class Pipelines:
 
         No `scratch` is for asking only, not for a run.
         """
+        return self._bind(plan, source, deadline, scratch)[0]
+
+    def _bind(
+        self, plan: Plan, source: ObjectInfo, deadline: float = float("inf"), scratch: Path | None = None
+    ) -> tuple[list[Bound], str, int | None]:
+        """What `bind` tells, with the output's content type and size."""
         bound: list[Bound] = []
         content_type = source.content_type
         size: int | None = source.size
@@ -95,7 +101,7 @@ class Pipelines:
                 content_type=content_type,
                 size=size,
                 metadata=source.attributes.metadata,
-                args=parsed(transformer, stage.given) if is_installed(stage.runtime) else json.loads(stage.args),
+                args=parsed(transformer, stage.given) if is_installed(stage.runtime) else _plain(stage.args),
                 deadline=deadline,
                 logger=_logger(stage.etl),
                 transformers=self.transformers,
@@ -104,11 +110,11 @@ class Pipelines:
             bound.append(Bound(stage, transformer, context))
             content_type = transformer.content_type(context)
             size = transformer.output_size(context)
-        return bound
+        return bound, content_type, size
 
     def describe(self, plan: Plan, source: ObjectInfo) -> tuple[str, int | None]:
         """The output's Content-Type, and its exact size in bytes if that is known without a run."""
-        return _described(self.bind(plan, source))
+        return self._bind(plan, source)[1:]
 
     @property
     def handover(self) -> Handover | None:
@@ -123,9 +129,23 @@ class Pipelines:
         if self.elsewhere is not None:
             self.elsewhere.close()
 
-    def holding(self, plan: Plan) -> ExitStack:
-        """Keep the plan's workers up until what is returned is closed, whatever becomes of their ETLs."""
-        return ExitStack() if self.elsewhere is None else self.elsewhere.served.holding(plan)
+    @contextmanager
+    def holding(self, plan: Plan) -> Iterator[None]:
+        """Keep the plan's workers up while the block runs, whatever becomes of their ETLs."""
+        held = self.hold(plan)
+        try:
+            yield
+        finally:
+            self.let_go(held)
+
+    def hold(self, plan: Plan) -> Sequence[int]:
+        """Keep the plan's workers up until `let_go` of what is returned, whatever becomes of their ETLs."""
+        return () if self.elsewhere is None else self.elsewhere.served.hold(plan)
+
+    def let_go(self, held: Sequence[int]) -> None:
+        """Keep workers up no longer."""
+        if self.elsewhere is not None:
+            self.elsewhere.served.let_go(held)
 
     def produce(self, plan: Plan, reader: ObjectReader, watch: Watch, scratch: Path) -> Generator[bytes, None, None]:
         """Yield the pipeline's output. Blocking. Raises the Etl* errors of `transom.target.errors`."""
@@ -138,8 +158,8 @@ class Pipelines:
 
         `known` is all that the reader would read, where that is in hand.
         """
-        stages = self.bind(plan, reader.info, watch.deadline, scratch)
-        return *_described(stages), self._runs(plan, reader, watch, scratch, known, stages)
+        stages, content_type, size = self._bind(plan, reader.info, watch.deadline, scratch)
+        return content_type, size, self._runs(plan, reader, watch, scratch, known, stages)
 
     def _runs(
         self,
@@ -162,22 +182,23 @@ class Pipelines:
         known: bytes | None,
         stages: list[Bound] | None,
     ) -> Generator[bytes, None, None]:
-        chunks = _read(reader, known)
+        chain = [_read(reader, known)]
         stages = stages or self.bind(plan, reader.info, watch.deadline, scratch)
-        path = reader.path if shape_of(stages[0].transformer) is Shape.FILE else None
         source: ObjectReader | None = reader
         for bound in stages:
-            chunks = _Stage(self, bound, watch, scratch, path, source).over(chunks)
-            path = source = None
+            chain.append(_Stage(self, bound, watch, scratch, source).over(chain[-1]))
+            source = None
         total = 0
-        with closing(chunks):
-            for piece in chunks:
+        try:
+            for piece in chain[-1]:
                 total += len(piece)
                 if total > self.limits.max_output:
                     raise too_large(plan, self.limits)
                 watch.check()
                 if piece:
                     yield piece
+        finally:
+            _close(chain)
 
     def only_waits(self, plan: Plan) -> bool:
         """Whether running a plan over a small object is little but waiting for an answer."""
@@ -202,17 +223,16 @@ class _Taken:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """One stage of one run; the first has the object's `reader`, and its `path` where that is wanted."""
+    """One stage of one run; the first has the object's `reader`."""
 
     pipelines: Pipelines
     bound: Bound
     watch: Watch
     scratch: Path
-    path: Path | None
     reader: ObjectReader | None
 
-    def over(self, chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
-        """Transform `chunks`, and count the run once it has ended well.
+    def over(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+        """Transform `chunks`, and count the run once it has ended well. Whoever calls it closes them after it.
 
         What the transformer raises turns into the target's errors, naming its ETL; what its input raises passes
         through as it is: that is an earlier stage's.
@@ -222,11 +242,14 @@ class _Stage:
         made, started = 0, time.perf_counter()
         watch.stage = etl
         try:
-            with closing(chunks), closing(self._run(self._watched(chunks, taken))) as output:
+            output = self._run(self._watched(chunks, taken))
+            try:
                 for piece in output:
                     made += len(piece)
                     yield piece
                     watch.stage = etl
+            finally:
+                output.close()
         except (TargetError, AbandonedError, WorkerLost):
             if taken.error is not None:
                 raise taken.error from None
@@ -263,11 +286,14 @@ class _Stage:
         if not here:
             chunks, here = _is_small(chunks, bound.context.size, limits.gil_inline_size)
         if here:
+            path = None
+            if self.reader is not None and shape_of(bound.transformer) is Shape.FILE:
+                path = self.reader.path
             return stream(
                 bound.transformer,
                 chunks,
                 bound.context,
-                path=self.path,
+                path=path,
                 scratch=self.scratch,
                 folders=self.pipelines.folders,
                 max_memory=limits.max_memory,
@@ -297,11 +323,11 @@ def _run_again(
     """Run it; where a worker is lost with none of the output handed on, again from the source, a few times."""
     for pause_s in (*_PAUSES_S, None):
         begun = False
+        pieces = run(stages)
         try:
-            with closing(run(stages)) as pieces:
-                for piece in pieces:
-                    begun = True
-                    yield piece
+            for piece in pieces:
+                begun = True
+                yield piece
         except WorkerLost as lost:
             if begun or pause_s is None or watch.left_s() <= pause_s:
                 raise EtlCrashed(str(lost), etl=watch.stage) from lost
@@ -310,11 +336,17 @@ def _run_again(
             stages = None  # its deadline may be another by now
         else:
             return
+        finally:
+            pieces.close()
 
 
-def _described(stages: Sequence[Bound]) -> tuple[str, int | None]:
-    last = stages[-1]
-    return last.transformer.content_type(last.context), last.transformer.output_size(last.context)
+def _close(chain: list[Generator[bytes, None, None]]) -> None:
+    """Close each before the one that it reads from, whatever comes of it."""
+    try:
+        chain.pop().close()
+    finally:
+        if chain:
+            _close(chain)
 
 
 @lru_cache(maxsize=1024)
@@ -334,6 +366,12 @@ def parsed(transformer: Transformer, given: str) -> BaseModel:
     return parse_args(transformer, value, options)
 
 
+@lru_cache(maxsize=64)
+def _plain(args: str) -> object:
+    """The arguments of a stage that no transformer here is to see: one value for all its runs."""
+    return json.loads(args)
+
+
 def _is_small(chunks: Iterator[bytes], size: int | None, limit: int) -> tuple[Iterator[bytes], bool]:
     """Whether an input has at most `limit` bytes, looking ahead where its size isn't known; and the whole input."""
     if size is not None:
@@ -350,12 +388,14 @@ def _is_small(chunks: Iterator[bytes], size: int | None, limit: int) -> tuple[It
 
 def _bounded(etl: str, pieces: Generator[bytes, None, None], max_output: int) -> Generator[bytes, None, None]:
     total = 0
-    with closing(pieces):
+    try:
         for piece in pieces:
             total += len(piece)
             if total > max_output:
                 raise EtlOutputTooLarge(f"ETL '{etl}' made more than {max_output} bytes", etl=etl)
             yield piece
+    finally:
+        pieces.close()
 
 
 def _pause(pause_s: float, watch: Watch) -> None:

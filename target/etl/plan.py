@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from json.encoder import encode_basestring_ascii as _text
 
 from transom.cluster.records import RuntimeName
@@ -49,9 +49,9 @@ class Asked:
     options: tuple[tuple[str, str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
-    """The stages of a pipeline, in order, and the asking that they come from."""
+    """The stages of a pipeline, in order, and the asking that they come from; what follows is found out once."""
 
     stages: tuple[Stage, ...]
     asked: tuple[Asked, ...] = ()
@@ -59,30 +59,35 @@ class Plan:
     def __add__(self, then: Plan) -> Plan:
         return Plan(self.stages + then.stages, self.asked + then.asked)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The pipeline as a user writes it: `a>>b`."""
         return ">>".join(stage.etl for stage in self.stages)
 
-    @property
+    @cached_property
     def deterministic(self) -> bool:
         """Whether the same input always gives the same output."""
         return all(stage.deterministic for stage in self.stages)
 
-    @property
+    @cached_property
     def cache(self) -> bool:
         """Whether whole GETs may be kept in the result cache."""
         return all(stage.cache for stage in self.stages)
 
-    @property
+    @cached_property
     def in_process(self) -> bool:
         """Whether no stage needs more than the server's own processes."""
         return all(stage.runtime in ("plugin", "process") for stage in self.stages)
 
-    @property
+    @cached_property
     def changed_s(self) -> int:
         """When the newest revision in the plan came, in epoch seconds."""
         return max(stage.changed_s for stage in self.stages)
+
+    @cached_property
+    def named(self) -> tuple[tuple[str, str, str, int, str], ...]:
+        """What of each stage belongs to the identity of what it makes."""
+        return tuple([(s.etl, s.plugin, s.version, s.revision, s.args) for s in self.stages])
 
     def to_json(self) -> str:
         """What was asked, and which revisions that meant, for a signed redirect; `Registry.again` reads it.
@@ -126,9 +131,8 @@ def identify(plan: Plan, source: ObjectInfo, version_id: str = "") -> Identity:
     Content type and metadata belong to it too: a transformer sees them, and an object put again with the same bytes
     keeps its ETag.
     """
-    stages = tuple([(s.etl, s.plugin, s.version, s.revision, s.args) for s in plan.stages])
     told = (source.content_type, tuple(sorted(source.attributes.metadata.items())))
-    base = _base(source.bucket, source.key, version_id, source.etag, told, stages)
+    base = _base(source.bucket, source.key, version_id, source.etag, told, plan.named)
     return Identity(base, max(source.modified_ns // 1_000_000_000, plan.changed_s), plan.deterministic)
 
 

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from transom.cluster.stamp import Stamp
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS results (
@@ -76,14 +78,23 @@ class Results:
         self._write_lock = threading.Lock()
         self._recent: OrderedDict[str, tuple[Result, float]] = OrderedDict()
         self._touched: dict[str, float] = {}
+        self._absent: set[str] = set()
         # SQLite doesn't wait when two processes switch a new file to WAL: one at a time, then
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._read = _connect(folder / "index.sqlite")
             self._write = _connect(folder / "index.sqlite")
+            self._added = Stamp(folder / "stamp")
             self._prepare()
         self.scratch_folder = folder / "tmp"
         self.scratch_folder.mkdir(exist_ok=True)
+
+    def is_absent(self, result_id: str) -> bool:
+        """Whether `get` found nothing lately, and nobody has added or refused any result since; for the event loop.
+
+        It costs no look into the index. A process killed just after it added something may go unseen for a moment.
+        """
+        return self._added.fresh() and result_id in self._absent
 
     def get(self, result_id: str) -> Result | Refusal | None:
         """Look a finished result up, or what the transformer refused it with, if that is remembered still."""
@@ -93,13 +104,19 @@ class Results:
             with contextlib.suppress(KeyError):  # another thread has just evicted it
                 self._recent.move_to_end(result_id)
             return known[0]
+        if len(self._absent) >= _MEMORY_ROWS or not self._added.fresh():
+            self._absent.clear()
+            self._added.note()
         row = self._read.execute(_LOOK, (result_id, now)).fetchone()
         if row is not None and row[0]:
             result = Result(result_id, row[1], row[2], self.path(result_id))
             self._remember(result, now)
             return result
         self._recent.pop(result_id, None)
-        return Refusal(row[1], row[2]) if row is not None else None
+        if row is not None:
+            return Refusal(row[1], row[2])
+        self._absent.add(result_id)
+        return None
 
     def path(self, result_id: str) -> Path:
         """Where the result's file is, or would be."""
@@ -123,7 +140,7 @@ class Results:
         path.parent.mkdir(exist_ok=True)
         written.replace(path)
         now = time.time()
-        with self._writing() as db:
+        with self._writing(adds=True) as db:
             db.execute(
                 "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (result_id, base, generation, size, content_type, now, now),
@@ -136,7 +153,7 @@ class Results:
     def refuse(self, result_id: str, refusal: Refusal, for_s: float) -> None:
         """Remember for a while that the transformer left this object out or could not use it. Blocking."""
         now = time.time()
-        with self._writing() as db:
+        with self._writing(adds=True) as db:
             db.execute("DELETE FROM refusals WHERE until_s < ?", (now,))
             db.execute(
                 "INSERT OR REPLACE INTO refusals VALUES (?, ?, ?, ?)",
@@ -173,6 +190,7 @@ class Results:
         self._read.close()
         with self._write_lock:
             self._write.close()
+            self._added.close()
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -237,7 +255,7 @@ class Results:
             return int(self._write.execute("SELECT value FROM meta WHERE name = 'bytes'").fetchone()[0])
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self, *, adds: bool = False) -> Iterator[sqlite3.Connection]:
         with self._write_lock:
             self._write.execute("BEGIN IMMEDIATE")
             try:
@@ -246,6 +264,8 @@ class Results:
                 self._write.execute("ROLLBACK")
                 raise
             self._write.execute("COMMIT")
+            if adds:
+                self._added.renew()
 
     def _prepare(self) -> None:
         boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""

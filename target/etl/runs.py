@@ -11,8 +11,8 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -104,8 +104,7 @@ class Runner:
 
     def known(self, wanted: Wanted) -> OpenResult | None:
         """The finished result if it is cached; raises what the transformer refused it with lately."""
-        result = self._look(wanted)
-        return None if result is None else self._open(result)
+        return None if self._results.is_absent(wanted.id) else self._found(wanted)
 
     def known_size(self, wanted: Wanted) -> int | None:
         """The size of the result if it is cached, without opening it; raises what it was refused with lately."""
@@ -114,7 +113,8 @@ class Runner:
 
     def under_way(self, wanted: Wanted) -> bool:
         """Whether some process is making the result for the cache just now."""
-        return wanted.id in self._runs or self._turns.under_way(wanted.id)
+        result_id = wanted.id
+        return result_id in self._runs or self._turns.under_way(result_id)
 
     def start(self, wanted: Wanted) -> CachedRun:
         """Join the run that makes this result, or start it."""
@@ -129,7 +129,7 @@ class Runner:
         """The finished result, made if need be; raises SlowDown when `wait_s` passes first."""
         give_up = time.monotonic() + wait_s
         while time.monotonic() < give_up:
-            found = self.known(wanted)
+            found = self._found(wanted)
             if found is not None:
                 return found
             run = self.start(wanted)
@@ -142,11 +142,10 @@ class Runner:
     async def direct(self, wanted: Wanted, give_up: float) -> DirectRun:
         """Start a run for one client; raises SlowDown when no slot comes free before `give_up`."""
         plan = wanted.plan
-        watch = self._watch(plan)
-        held = self._pipelines.holding(plan)
+        held = self._pipelines.hold(plan)
         try:
             reader, slot = await self._enter(wanted, give_up)
-            watch.begin()
+            watch = self._watch(plan)
             scratch = self._results.scratch_folder
             try:
                 known = _at_once(reader) if self._pipelines.only_waits(plan) else None
@@ -160,7 +159,7 @@ class Runner:
             told = partial(self._ended, run, wanted, held)
             self._threads.start(work, watch, slot, _etls(plan), told, on_loop=known is not None)
         except BaseException:
-            held.close()
+            self._pipelines.let_go(held)
             raise
         return run
 
@@ -193,7 +192,7 @@ class Runner:
                 _aside(run.drop)
 
     def _made_elsewhere(self, wanted: Wanted) -> bool:
-        found = self.known(wanted)  # raises what it was refused with
+        found = self._found(wanted)  # raises what it was refused with
         if found is None:
             return False
         found.close()
@@ -249,21 +248,23 @@ class Runner:
 
     # --- one direct run -----------------------------------------------------------------------
 
-    def _ended(self, run: DirectRun, wanted: Wanted, held: ExitStack, error: TargetError | None) -> None:
-        with suppress(CatalogError):
-            # there is nothing to write down
-            if self._closing or (error is None and not self._broken(wanted.plan)):
-                run.finish(error)
-                held.close()
-                return
-        self._spawn(self._end(run, wanted, held, error))
+    def _ended(self, run: DirectRun, wanted: Wanted, held: Sequence[int], error: TargetError | None) -> None:
+        try:
+            is_noted = not self._closing and (error is not None or bool(self._broken(wanted.plan)))
+        except CatalogError:
+            is_noted = True
+        if is_noted:
+            self._spawn(self._end(run, wanted, held, error))
+        else:
+            run.finish(error)
+            self._pipelines.let_go(held)
 
-    async def _end(self, run: DirectRun, wanted: Wanted, held: ExitStack, error: TargetError | None) -> None:
-        with held:
-            try:
-                await self._judge(wanted, error)
-            finally:
-                run.finish(error)
+    async def _end(self, run: DirectRun, wanted: Wanted, held: Sequence[int], error: TargetError | None) -> None:
+        try:
+            await self._judge(wanted, error)
+        finally:
+            run.finish(error)
+            self._pipelines.let_go(held)
 
     # --- any run ------------------------------------------------------------------------------
 
@@ -280,6 +281,10 @@ class Runner:
 
     def _broken(self, plan: Plan) -> list[str]:
         return [stage.etl for stage in plan.stages if self._gate.has_failed(stage.etl)]
+
+    def _found(self, wanted: Wanted) -> OpenResult | None:
+        result = self._look(wanted)
+        return None if result is None else self._open(result)
 
     def _look(self, wanted: Wanted) -> Result | None:
         found = self._results.get(wanted.id)
@@ -331,8 +336,13 @@ class Runner:
 
 
 def _feed(run: DirectRun, reader: ObjectReader, pieces: Generator[bytes, None, None]) -> None:
-    with closing(reader), closing(pieces):
-        run.feed(pieces)
+    try:
+        try:
+            run.feed(pieces)
+        finally:
+            pieces.close()
+    finally:
+        reader.close()
 
 
 def _at_once(reader: ObjectReader) -> bytes | None:

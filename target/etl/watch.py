@@ -25,12 +25,7 @@ class Watch:
         self._end = time.monotonic() + timeout_s
         self._paused_at: float | None = None
         self._abandoned = False
-        self._settled = False
-        self._lock = threading.Lock()
-
-    def begin(self) -> None:
-        """Start the clock anew: the run begins only now."""
-        self._end = time.monotonic() + self.timeout_s
+        self._unsettled = threading.Lock()
 
     @property
     def deadline(self) -> float:
@@ -69,6 +64,4 @@ class Watch:
 
     def settle(self) -> bool:
         """Claim the right to decide the run's outcome: True for the first who asks, False ever after."""
-        with self._lock:
-            first, self._settled = not self._settled, True
-            return first
+        return self._unsettled.acquire(blocking=False)

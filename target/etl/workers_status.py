@@ -132,7 +132,7 @@ def read_target(folder: Path, target: str, etl: str) -> EtlStatus | None:
 
     Reading the same file again costs a stat.
     """
-    path = status_path(folder, target, etl)
+    path = str(status_path(folder, target, etl))
     try:
         found = os.stat(path)  # noqa: PTH116 - on the request path: Path.stat costs twice as much
         return _parsed(path, (found.st_mtime_ns, found.st_ino, found.st_size))
@@ -141,8 +141,8 @@ def read_target(folder: Path, target: str, etl: str) -> EtlStatus | None:
 
 
 @lru_cache(maxsize=1024)
-def _parsed(path: Path, _seen: tuple[int, int, int]) -> EtlStatus:
-    return EtlStatus.from_json(path.read_bytes())
+def _parsed(path: str, _seen: tuple[int, int, int]) -> EtlStatus:
+    return EtlStatus.from_json(Path(path).read_bytes())
 
 
 def _worker(item: Mapping[str, Any]) -> WorkerStatus:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 
 from transom.target.errors import EtlSkipped, EtlUnavailable, SlowDown, SourceChanged, TargetError
 from transom.target.etl.watch import Watch
@@ -95,9 +95,9 @@ class Doing:
         for (outcome, _), result in zip(held, results, strict=True):
             self.outcomes.append(outcome if isinstance(result, ObjectInfo) else _failure(outcome.n, result))
 
-    def _holding_workers(self) -> ExitStack:
+    def _holding_workers(self) -> AbstractContextManager[None]:
         plan = self._task.whole_plan
-        return ExitStack() if plan is None else self._site.pipelines.holding(plan)
+        return nullcontext() if plan is None else self._site.pipelines.holding(plan)
 
     async def _decide(self, item: Item) -> None:
         """Do one object, again where what was in the way may pass."""

@@ -82,6 +82,7 @@ def target_path(etl: str, secret: str) -> str:
 
 
 @lru_cache(maxsize=1024)
+@lru_cache(maxsize=1024)
 def use_offset(etl: str, revision: int) -> int:
     """The number under which a revision's worker is held."""
     return _offset([etl, revision])

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,15 +55,24 @@ class ServedRuntime:
         self._touched: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def holding(self, plan: Plan) -> ExitStack:
-        """Keep the workers of a plan from being ended as no longer wanted, until what is returned is closed."""
-        with ExitStack() as stack:
+    def hold(self, plan: Plan) -> Sequence[int]:
+        """Keep the workers of a plan from being ended as no longer wanted, until `let_go` of what is returned."""
+        held: list[int] = []
+        try:
             for stage in plan.stages:
                 if is_served(stage):
                     offset = use_offset(stage.etl, stage.revision)
                     self._uses.take(offset)
-                    stack.callback(self._uses.drop, offset)
-            return stack.pop_all()
+                    held.append(offset)
+        except BaseException:
+            self.let_go(held)
+            raise
+        return held
+
+    def let_go(self, held: Sequence[int]) -> None:
+        """Hold workers no longer."""
+        for offset in held:
+            self._uses.drop(offset)
 
     def run(self, job: Job, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Run one stage; see `Transport`. Raises EtlUnavailable too, where there is no worker."""
@@ -71,24 +80,20 @@ class ServedRuntime:
             self._touch(job.stage, watch)
         worker, address = self._worker(job, watch)
         transport = self._transport(job, worker, address)
-        with ExitStack() as stack:
-            path = stack.enter_context(self._shared(job)) if job.spec.direct_file else ""
-            if job.reader is not None and job.pulled and not path:
-                info = job.reader.info
-                offset = pull_offset(job.stage.etl, info.bucket, info.key, info.etag)
-                stack.enter_context(self._pulls.holding(offset))
-            pieces = stack.enter_context(closing(transport.run(job.call(path), chunks, watch)))
-            try:
-                yield from pieces
-            except WorkerLost as error:
-                # to try again is of no use before the keeper, too, has noticed that it is gone
-                within_s = _NOTICED_WITHIN_S if isinstance(error, Unreachable) else _WORDS_WITHIN_S
-                raise WorkerLost(self._last_words(job.stage, worker, watch, within_s) or str(error)) from error
-            except EtlFailed as error:
-                raise EtlFailed(error.message + _hint(job, error.message), etl=error.etl) from error
-            except EtlCrashed as error:
-                words = self._last_words(job.stage, worker, watch, _WORDS_WITHIN_S) or error.message
-                raise EtlCrashed(words, etl=job.stage.etl) from error
+        try:
+            if job.spec.direct_file or job.pulled:
+                yield from self._lending(job, transport, chunks, watch)
+            else:
+                yield from transport.run(job.call(), chunks, watch)
+        except WorkerLost as error:
+            # to try again is of no use before the keeper, too, has noticed that it is gone
+            within_s = _NOTICED_WITHIN_S if isinstance(error, Unreachable) else _WORDS_WITHIN_S
+            raise WorkerLost(self._last_words(job.stage, worker, watch, within_s) or str(error)) from error
+        except EtlFailed as error:
+            raise EtlFailed(error.message + _hint(job, error.message), etl=error.etl) from error
+        except EtlCrashed as error:
+            words = self._last_words(job.stage, worker, watch, _WORDS_WITHIN_S) or error.message
+            raise EtlCrashed(words, etl=job.stage.etl) from error
 
     def public_port(self, stage: Stage) -> int:
         """Where clients may be sent to the stage's worker; 0 where they can't be now."""
@@ -168,13 +173,28 @@ class ServedRuntime:
         status = read_target(self._places.folder, self._places.target, stage.etl)
         if status is None:
             return None
-        workers = [worker for worker in status.revisions if worker.revision == stage.revision]
-        if not workers:
+        found: WorkerStatus | None = None
+        for worker in status.revisions:
+            # one that is started anew goes on serving meanwhile
+            if worker.revision == stage.revision and (found is None or worker.address or not found.address):
+                found = worker
+        if found is None:
             raise EtlChanged(f"ETL '{stage.etl}' was changed just now. Ask again.", retry_after_s=1, etl=stage.etl)
-        # one that is started anew goes on serving meanwhile
-        return next((worker for worker in reversed(workers) if worker.address is not None), workers[-1])
+        return found
 
     # --- speaking with it ---------------------------------------------------------------------
+
+    def _lending(
+        self, job: Job, transport: Transport, chunks: Iterator[bytes], watch: Watch
+    ) -> Generator[bytes, None, None]:
+        """Call a worker that reads the object's own file, or fetches the object, meanwhile."""
+        with ExitStack() as stack:
+            path = stack.enter_context(self._shared(job)) if job.spec.direct_file else ""
+            if job.reader is not None and job.pulled and not path:
+                info = job.reader.info
+                offset = pull_offset(job.stage.etl, info.bucket, info.key, info.etag)
+                stack.enter_context(self._pulls.holding(offset))
+            yield from transport.run(job.call(path), chunks, watch)
 
     def _transport(self, job: Job, worker: WorkerStatus, address: Address) -> Transport:
         etl, revision = job.stage.etl, job.stage.revision

@@ -9,7 +9,7 @@ import hmac
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -62,16 +62,16 @@ class UrlRuntime:
         except OSError as error:
             raise WorkerLost(f"ETL '{etl}' lost its service: {service.host} can't be looked up") from error
         transport = self._transport(job, service, addresses[0])
-        with ExitStack() as stack:
-            if job.reader is not None and job.pulled:
-                info = job.reader.info
-                stack.enter_context(self._pulls.holding(pull_offset(etl, info.bucket, info.key, info.etag)))
-            pieces = stack.enter_context(closing(transport.run(job.call(), chunks, watch)))
-            try:
-                yield from pieces
-            except WorkerLost:
-                self._turn(service)
-                raise
+        held: AbstractContextManager[None] = nullcontext()
+        if job.reader is not None and job.pulled:
+            info = job.reader.info
+            held = self._pulls.holding(pull_offset(etl, info.bucket, info.key, info.etag))
+        try:
+            with held:
+                yield from transport.run(job.call(), chunks, watch)
+        except WorkerLost:
+            self._turn(service)
+            raise
 
     def close(self) -> None:
         """Let go of idle connections."""

@@ -6,7 +6,6 @@ It speaks AIStore's contract and nothing of S3: PUT sends the object, GET lets t
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -64,17 +63,16 @@ class HttpTransport:
 
     def run(self, call: Call, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Send the object, yield the result as it comes; see `Transport`."""
-        with ExitStack() as stack:
-            size = call.size
+        try:
             if call.path or self._lets_pull(call):
-                chunks, size = iter(()), 0
-            elif size is None and self._tells_length:
-                size, chunks = stack.enter_context(measured(chunks, self._scratch))
-            upload = Upload(call.etl, chunks, size)
-            try:
-                yield from self._converse(call, upload, watch)
-            except MalformedError as error:
-                raise outcomes.failed(call.etl, f"its worker's answer is no HTTP: {error}") from error
+                yield from self._converse(call, Upload(call.etl, iter(()), 0), watch)
+            elif call.size is None and self._tells_length:
+                with measured(chunks, self._scratch) as (size, collected):
+                    yield from self._converse(call, Upload(call.etl, collected, size), watch)
+            else:
+                yield from self._converse(call, Upload(call.etl, chunks, call.size), watch)
+        except MalformedError as error:
+            raise outcomes.failed(call.etl, f"its worker's answer is no HTTP: {error}") from error
 
     def close(self) -> None:
         """Let go of idle connections."""
@@ -122,14 +120,13 @@ class HttpTransport:
         """The request's head, and the body as far as it is in hand."""
         pulled = self._lets_pull(call)
         method, target = "GET" if pulled else "PUT", self._prefix + _target(call)
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}"]
-        lines += told.lines(call, watch)
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}", *told.lines(call, watch)]
         lines += [_field(name, value) for name, value in call.headers.items()]
         if self._sign is not None:
             lines += [_field(name, value) for name, value in self._sign(method, target).items()]
         if pulled:
             return [_encoded(lines)]
-        lines.append(_field("Content-Type", call.content_type if _is_plain(call.content_type) else _ANY_TYPE))
+        lines.append(f"Content-Type: {call.content_type if _is_plain(call.content_type) else _ANY_TYPE}")
         if upload.size is None:
             lines.append("Transfer-Encoding: chunked")
             return [_encoded(lines), *_chunk(upload.first)]

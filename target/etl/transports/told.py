@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from urllib.parse import quote
 
 from transom.target.etl.transports.base import Call
@@ -20,13 +19,13 @@ def left_ms(watch: Watch) -> int:
     return max(0, int(watch.left_s() * 1000))
 
 
-def lines(call: Call, watch: Watch) -> Iterator[str]:
+def lines(call: Call, watch: Watch) -> list[str]:
     """The lines of a request's head that tell of the object."""
+    found = _metadata(call) if call.metadata else []
+    found.append(f"Transom-Deadline-Ms: {left_ms(watch)}")
     if call.size is not None:
-        yield f"Transom-Object-Size: {call.size}"
-    yield f"Transom-Deadline-Ms: {left_ms(watch)}"
-    if call.metadata:
-        yield from _metadata(call)
+        found.append(f"Transom-Object-Size: {call.size}")
+    return found
 
 
 def _metadata(call: Call) -> list[str]:

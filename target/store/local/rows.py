@@ -12,7 +12,6 @@ from typing import Any, overload
 from transom.target.store.base import Attributes, Bucket, ObjectInfo, Part, Upload
 
 _PIECE = struct.Struct(">HQQ16s16s")  # number, size, modified_ns, MD5, blob id
-_NONE: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,10 @@ def encode_map(values: Mapping[str, str]) -> str:
     return json.dumps(dict(values), separators=(",", ":")) if values else ""
 
 
+@lru_cache(maxsize=4096)
 def decode_map(text: str) -> Mapping[str, str]:
-    """The inverse of `encode_map`."""
-    return json.loads(text) if text else _NONE.copy()
+    """The inverse of `encode_map`; equal texts share one value."""
+    return json.loads(text) if text else {}
 
 
 def encode_attributes(attributes: Attributes) -> str:

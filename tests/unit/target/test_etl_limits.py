@@ -13,7 +13,7 @@ import pytest
 from transom.cluster.catalog import Catalog
 from transom.target.errors import EtlUnavailable, SlowDown
 from transom.target.etl.limits import Gate, Limits
-from transom.target.etl.locks import ByteLocks
+from transom.target.etl.locks import ByteHolds, ByteLocks
 
 HOLD = """
 import sys
@@ -37,6 +37,22 @@ def test_a_lock_is_held_once_even_within_a_process(tmp_path: Path) -> None:
     one.unlock(7)
     assert other.try_lock(7)
     one.close()
+    other.close()
+
+
+def test_holds_are_counted_and_end_with_their_holder(tmp_path: Path) -> None:
+    one, other = ByteHolds(tmp_path / "holds"), ByteHolds(tmp_path / "holds")
+    one.take(7)
+    one.take(7)
+    one.drop(7)
+    assert other.held_elsewhere(7)
+    one.drop(7)
+    assert not other.held_elsewhere(7)
+    one.take(8)
+    assert other.held_elsewhere(8)
+    one.close()
+    assert not other.held_elsewhere(8)
+    one.drop(8)  # by a run that ends late
     other.close()
 
 

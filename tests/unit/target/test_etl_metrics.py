@@ -57,7 +57,7 @@ def test_a_file_that_is_being_made_is_waited_for(tmp_path: Path) -> None:
     unfinished = tmp_path / "counter_1.db"
     unfinished.touch()
     threading.Timer(0.015, lambda: unfinished.write_bytes(made.read_bytes())).start()
-    assert numbers(tmp_path)["thumb"].objects == 20
+    assert numbers(tmp_path)["thumb"].bytes_in == 2000
 
 
 def test_a_process_s_files_have_their_room_from_the_start(tmp_path: Path) -> None:

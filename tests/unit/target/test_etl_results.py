@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,27 @@ def test_closing_waits_for_whoever_is_writing(tmp_path: Path) -> None:
         assert ends == ["Cannot operate on a closed database."]
 
 
+def test_what_was_not_there_is_remembered_as_absent_for_a_moment(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not results.is_absent(an_id(1))  # nobody has looked
+    assert results.get(an_id(1)) is None
+    assert results.is_absent(an_id(1)) and not results.is_absent(an_id(2))
+    later = time.monotonic() + 10
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert not results.is_absent(an_id(1))  # whoever added it may have been killed before it told
+    assert results.get(an_id(1)) is None
+    assert results.is_absent(an_id(1))
+
+
+def test_absent_is_nothing_more_once_something_was_added_or_refused(results: Results) -> None:
+    assert results.get(an_id(1)) is None and results.get(an_id(2)) is None
+    add(results, 1)
+    assert not results.is_absent(an_id(1)) and not results.is_absent(an_id(2))
+    assert results.get(an_id(1)) is not None and results.get(an_id(2)) is None
+    assert results.is_absent(an_id(2)) and not results.is_absent(an_id(1))
+
+
 def test_another_process_sees_it(results: Results, tmp_path: Path) -> None:
     other = Results(tmp_path / "results", max_bytes=1000)
     add(results, 1)
@@ -74,7 +96,10 @@ def test_what_another_process_adds_or_refuses_is_seen_at_once(results: Results, 
     other = Results(tmp_path / "results", max_bytes=1000)
     assert other.get(an_id(1)) is None and other.get(an_id(2)) is None
     add(results, 1)
+    assert not other.is_absent(an_id(1)) and not other.is_absent(an_id(2))
+    assert other.get(an_id(2)) is None
     results.refuse(an_id(2), Refusal("skip", "not this"), 60.0)
+    assert not other.is_absent(an_id(2))
     assert isinstance(other.get(an_id(1)), Result)
     assert other.get(an_id(2)) == Refusal("skip", "not this")
     other.close()

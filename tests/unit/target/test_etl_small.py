@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from tests.unit.target.job_site import LIMITS, Rig, open_rig
 from transom.plugins.contract import Reject, Skip
 from transom.plugins.manager import Transformers
-from transom.target.errors import EtlOutputTooLarge, EtlTimeout, TargetError
+from transom.target.errors import EtlFailed, EtlOutputTooLarge, EtlTimeout, TargetError
 from transom.target.etl.limits import Limits
 from transom.target.etl.plan import Plan
 from transom.target.etl.registry import Registry
@@ -209,3 +210,28 @@ def test_a_run_past_its_deadline_gives_nothing(rig: Rig) -> None:
             run_small(rig.site.pipelines, plan, reader, Watch("p", 0.1), rig.site.scratch, BOUND)
     finally:
         reader.close()
+
+
+def test_stages_of_a_pipeline_given_up_are_closed_from_the_last_to_the_first(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, closed = iter(("last", "first")), list[str]()  # the last is asked first
+
+    def transform_stream(_: object, chunks: Iterable[bytes], __: object) -> Iterator[bytes]:
+        name = next(names)
+        try:
+            yield from [bytes(chunk) for chunk in itertools.islice(chunks, 1)]
+            yield b"never asked for"
+        finally:
+            closed.append(name)
+            raise ValueError(name)
+
+    monkeypatch.setattr(type(rig.site.pipelines.transformers["upper"]), "transform_stream", transform_stream)
+    rig.put("k", b"data")
+    with closing(rig.site.wait(rig.site.store.open("src", "k"))) as reader:
+        plan = rig.registry.plan(["upper", "upper"])
+        pieces = rig.site.pipelines.produce(plan, reader, Watch("p", 30), rig.site.scratch)
+        assert next(pieces) == b"data"
+        with pytest.raises(EtlFailed, match="'upper' failed"):
+            pieces.close()
+    assert closed == ["last", "first"]
