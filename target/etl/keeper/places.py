@@ -82,7 +82,6 @@ def target_path(etl: str, secret: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-@lru_cache(maxsize=1024)
 def use_offset(etl: str, revision: int) -> int:
     """The number under which a revision's worker is held."""
     return _offset([etl, revision])
