@@ -9,7 +9,7 @@ from typing import Protocol
 from transom.worker.errors import Gone, Refused
 
 PIECE = 1024 * 1024
-_RECEIVE = 128 * 1024  # a small request arrives in one call
+_RECEIVE = 120 * 1024  # a small request arrives in one call; malloc maps and unmaps pages for each that is larger
 _MAX_HEAD = 64 * 1024
 _MAX_LINE = 4 * 1024
 

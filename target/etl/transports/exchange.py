@@ -14,7 +14,7 @@ from transom.target.etl.transports.connections import C
 from transom.target.etl.waiting import Look
 
 Buffers = Sequence[bytes | memoryview]
-READ = 256 * 1024  # asked for where the length isn't known
+READ = 120 * 1024  # asked for where the length isn't known; malloc maps and unmaps pages for each that is larger
 MAX_READ = 1024 * 1024
 _TO_READ = select.POLLIN | select.POLLHUP | select.POLLERR
 
