@@ -27,6 +27,6 @@ async def _run(work: Callable[[], object]) -> None:
             error = caught
         loop.call_soon(done.set_result, error)
 
-    LoopWork(noted, loop).switch()
+    LoopWork(loop).begin(noted)
     if (error := await done) is not None:
         raise error

@@ -19,6 +19,7 @@ from transom.target.etl.waiting import LoopWork
 from transom.target.etl.watch import AbandonedError, Watch
 
 _DEADLINE_GRACE_S = 0.5  # a worker past its deadline is killed by the run's own thread first
+_KEPT = 64  # idle greenlets
 _THREADS = 128  # lost threads keep their place here, so there are many more than slots
 _log = logging.getLogger("transom.etl")
 
@@ -39,6 +40,7 @@ class RunThreads:
         self._busy = 0
         self._closed = False
         self._on_loop: dict[_Run, LoopWork] = {}
+        self._idle: list[LoopWork] = []
 
     def start(
         self,
@@ -60,8 +62,8 @@ class RunThreads:
             raise RuntimeError("the server stops")
         run = _Run(self, work, watch, slot, etls, told, asyncio.get_running_loop())
         if on_loop:
-            here = self._on_loop[run] = LoopWork(run.do_here, run.loop)
-            here.switch()
+            here = self._on_loop[run] = self._idle.pop() if self._idle else LoopWork(run.loop)
+            here.begin(run.do_here)
             return
         if self._busy >= self._threads and self._threads < _THREADS:
             thread = threading.Thread(target=_serve, args=(self._queue,), name=f"etl-{self._threads + 1}", daemon=True)
@@ -82,6 +84,7 @@ class RunThreads:
         What runs on the event loop ends now.
         """
         self._closed = True
+        self._idle.clear()
         with suppress(Empty):
             while (run := self._queue.get_nowait()) is not None:
                 run.drop()
@@ -98,8 +101,11 @@ class RunThreads:
 
     def returned(self, run: _Run) -> None:
         """Note that a run's work is over."""
-        if self._on_loop.pop(run, None) is None:
+        here = self._on_loop.pop(run, None)
+        if here is None:
             self._busy -= 1
+        elif len(self._idle) < _KEPT and not self._closed:
+            self._idle.append(here)
 
 
 @dataclass(slots=True, eq=False)

@@ -23,16 +23,23 @@ LOOK_S = 0.25
 
 
 class LoopWork(greenlet):
-    """Work on the event loop's own thread: whenever it has to wait, it goes back to the loop until that is over.
+    """Does work on the event loop's own thread: whenever that has to wait, it goes back to the loop until it is over.
 
-    It begins with `switch`, called on the loop.
+    One after another: to make this costs as much as an exchange with a worker. All that is called from outside the
+    work is called on the loop.
     """
 
-    def __init__(self, work: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(work)
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(self._serve)
         self._loop = loop
-        self._parked = False
+        self._work: Callable[[], None] | None = None
+        self._waker: object = None
         self._resuming: asyncio.Handle | None = None
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Do this, as far as it goes without waiting. It is all that is to be done now, and raises nothing."""
+        self._work = work
+        self.switch()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -54,22 +61,22 @@ class LoopWork(greenlet):
             if events & select.POLLOUT:
                 loop.remove_writer(fd)
 
-    def park(self, timeout_s: float) -> None:
-        """Wait for `wake`, or until `timeout_s` passes."""
-        self._parked = True
+    def park(self, timeout_s: float, waker: object = None) -> None:
+        """Wait until `waker` wakes it, or `timeout_s` passes."""
+        self._waker = waker
         try:
             self.leave(timeout_s)
         finally:
-            self._parked = False
+            self._waker = None
 
-    def wake(self) -> None:
-        """Have the work go on if it is parked. On the loop, from outside the work."""
-        if self._parked:
+    def wake(self, waker: object) -> None:
+        """Have the work go on if it waits for this."""
+        if self._waker is waker:
             self.resume(0)
 
     def stop(self, error: BaseException) -> None:
-        """Have what it waits for raise this instead. On the loop, from outside the work; nothing once it has ended."""
-        if not self.dead:
+        """Have what the work waits for raise this instead; nothing once it has ended."""
+        if self._work is not None:
             self.throw(error)
 
     def aside(self, work: Callable[[], T], look: Look) -> T:
@@ -82,12 +89,12 @@ class LoopWork(greenlet):
             except BaseException as error:
                 done.set_exception(error)
             with suppress(RuntimeError):  # the loop is closed: nobody waits
-                self._loop.call_soon_threadsafe(self.wake)
+                self._loop.call_soon_threadsafe(self.wake, done)
 
         # one of its own: what hangs takes no thread away from others, nor does the process wait for it at its end
         threading.Thread(target=do, name="aside", daemon=True).start()
         while not done.done():
-            self.park(LOOK_S)
+            self.park(LOOK_S, done)
             look()
         return done.result()
 
@@ -104,10 +111,17 @@ class LoopWork(greenlet):
                 self._resuming = None
 
     def resume(self, told: int) -> None:
-        """Have the work go on after a `leave`, with what it is to be told. On the loop, from outside the work."""
+        """Have the work go on after a `leave`, with what it is to be told."""
         # Not from here: uvloop calls this out of libuv, which has pointers to its stack that a switch would take away
         if self._resuming is None:
             self._resuming = self._loop.call_soon(self.switch, told)
+
+    def _serve(self) -> None:
+        while self._work is not None:
+            self._work()
+            self._work = None
+            assert self.parent is not None
+            self.parent.switch()
 
 
 class Arrivals:
@@ -182,7 +196,7 @@ class Room:
         if self._work is None:
             return self._places.acquire(timeout=timeout_s)
         if not self.take():
-            self._work.park(timeout_s)
+            self._work.park(timeout_s, self)
             return self.take()
         return True
 
@@ -190,7 +204,7 @@ class Room:
         """Give a place back. On the event loop."""
         self._places.release()
         if self._work is not None:
-            self._work.wake()
+            self._work.wake(self)
 
 
 def on_loop() -> LoopWork | None:

@@ -34,7 +34,7 @@ def begin(work: Callable[[], T]) -> asyncio.Future[T]:
         else:
             loop.call_soon(done.set_result, result)
 
-    LoopWork(noted, loop).switch()
+    LoopWork(loop).begin(noted)
     return done
 
 
@@ -139,7 +139,7 @@ async def begin(sock, depth, done):
         return
     await asyncio.sleep(0)
     loop = asyncio.get_running_loop()
-    LoopWork(lambda: loop.call_soon(done.set_result, b"".join(received(sock, 12))), loop).switch()
+    LoopWork(loop).begin(lambda: loop.call_soon(done.set_result, b"".join(received(sock, 12))))
 
 async def main():
     loop = asyncio.get_running_loop()
@@ -198,6 +198,36 @@ async def test_places_given_before_they_are_wanted_or_twice_at_once_wake_nobody_
     rooms[0].give()
     rooms[0].give()
     assert await done == [True, True, False]
+
+
+async def test_one_does_work_after_work_and_what_is_left_of_one_wakes_no_other() -> None:
+    loop = asyncio.get_running_loop()
+    one, ended = LoopWork(loop), loop.create_future()
+    rooms: list[Room] = []
+    took: list[float] = []
+
+    def first() -> None:
+        rooms.append(Room(0))
+        assert rooms[0].wait(_LONG_S)
+
+    def second() -> None:
+        began = time.monotonic()
+        sleep(0.2)
+        took.append(time.monotonic() - began)
+        assert not Room(0).wait(0.2)
+        took.append(time.monotonic() - began)
+        loop.call_soon(ended.set_result, None)
+
+    one.begin(first)
+    rooms[0].give()
+    await asyncio.sleep(0.01)
+    one.begin(second)
+    for _ in range(3):
+        await asyncio.sleep(0.1)
+        rooms[0].give()
+    await ended
+    assert took[0] >= 0.2
+    assert took[1] >= 0.4
 
 
 @pytest.mark.parametrize("wait", [sleep, lambda s: aside(partial(time.sleep, s), nothing), lambda s: Room(0).wait(s)])
