@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from transom.target.errors import TargetError
 from transom.target.etl.keeper.processes import tree_usage
@@ -61,7 +62,7 @@ class Programs:
 
     def _sandboxed(self, order: Order, program: Program) -> ProgramWorker:
         sandbox = self._workplace.sandbox
-        confined = sandbox.start(program, stdout=order.log_fd, stderr=order.log_fd)
+        confined = sandbox.start(replace(program, serves=True), stdout=order.log_fd, stderr=order.log_fd)
         return ProgramWorker(confined, order, network=program.network, confinement=str(sandbox.found))
 
     def _code(self, order: Order, spec: Spec) -> Program:

@@ -37,7 +37,8 @@ class Program:
 
     `env` is its whole environment, but for the defaults of `environment`. `read` are files and folders it may read,
     `write` those it may write to as well, both at the paths they have outside; what is in `write` becomes the sandbox
-    user's. It starts in `folder`. Without `network` there is a loopback of its own at most.
+    user's. It starts in `folder`. Without `network` there is a loopback of its own at most. One that `serves` many at
+    once does not take a core from its clients the moment it is woken.
     """
 
     argv: tuple[str, ...]
@@ -46,6 +47,7 @@ class Program:
     write: tuple[Path, ...] = ()
     folder: str = SCRATCH
     network: bool = False
+    serves: bool = False
     limits: Limits = field(default_factory=Limits)
 
     def environment(self, scratch: str = SCRATCH) -> dict[str, str]:

@@ -43,8 +43,9 @@ class Starter:
         self._folder = folder
         self._hidden = tuple(path.absolute() for path in hidden)
         self._marks = dict(marks)
+        self._usual = os.sched_getscheduler(0), os.sched_getparam(0)
         # The kernel ends a program with the thread that started it: with one that lasts, then, whoever asks.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sandbox", initializer=_be_batch)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
 
     def start(self, way: Way, home: Home | None, program: Program, streams: Streams) -> Confined:
         """Start a program. Raises OSError, and ValueError for one that can't be started this way."""
@@ -61,7 +62,7 @@ class Starter:
                 _hand_over(program.write)
             start = way.start_of(program, self._surroundings(way, group, program, scratch))
             try:
-                process = self._thread.submit(self._spawn, start, streams).result()
+                process = self._thread.submit(self._spawn, start, streams, serves=program.serves).result()
             finally:
                 for fd in start.fds:
                     os.close(fd)
@@ -94,7 +95,10 @@ class Starter:
             others=_others(way) if program.limits.pids and "pids" not in counted else 0,
         )
 
-    def _spawn(self, start: Start, streams: Streams) -> subprocess.Popen[bytes]:
+    def _spawn(self, start: Start, streams: Streams, *, serves: bool) -> subprocess.Popen[bytes]:
+        with contextlib.suppress(OSError):  # a filter around this process may forbid it
+            # this thread's own, and so that of what it starts
+            os.sched_setscheduler(0, *((os.SCHED_BATCH, os.sched_param(0)) if serves else self._usual))
         return subprocess.Popen(  # noqa: S603 - what it may do is this package's business
             start.argv,
             bufsize=0,
@@ -106,15 +110,6 @@ class Starter:
             pass_fds=start.fds,
             start_new_session=True,  # to be killed with all that stays in its process group
         )
-
-
-def _be_batch() -> None:
-    """Have what this thread starts not take the processor from the server the moment it is woken.
-
-    It gets as much of it as ever. But a server that sends one object after another would else stop for each.
-    """
-    with contextlib.suppress(OSError):  # a filter around this process may forbid it
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def user_of(way: Way | None) -> int | None:

@@ -129,11 +129,6 @@ def test_arguments_that_do_not_fit_are_the_askers_fault(runtime: CommandRuntime,
         run(runtime, job("echo", "{args.w}", args=args))
 
 
-def test_a_program_does_not_interrupt_the_server_when_it_is_woken(runtime: CommandRuntime) -> None:
-    said = run(runtime, job("python3", "-c", "import os; print(os.sched_getscheduler(0))"))
-    assert int(said) == os.SCHED_BATCH
-
-
 def test_no_argument_becomes_a_word_for_the_sandbox(runtime: CommandRuntime, tmp_path: Path) -> None:
     with pytest.raises(EtlArgsInvalid, match="NUL"):
         run(runtime, sh("true", args=f"x\0--bind\0{tmp_path}\0/tmp/mine"))

@@ -129,6 +129,12 @@ def test_a_program_runs_as_nobody_and_its_bytes_pass(sandbox: Sandbox) -> None:
     assert set(status["Uid"].split()) == {"65534" if nobody else str(os.getuid())}
 
 
+def test_only_one_that_serves_lets_others_finish_before_it_is_woken(sandbox: Sandbox) -> None:
+    ask = ("python3", "-c", "import os; print(os.sched_getscheduler(0))")
+    told = [int(run(sandbox, *ask, serves=serves).said) for serves in (False, True, False)]
+    assert told == [os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_OTHER]
+
+
 def test_it_sees_neither_the_data_folder_nor_other_objects(sandbox: Sandbox, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
