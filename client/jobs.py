@@ -126,7 +126,7 @@ class JobCalls(Rest):
             found += page
             if before is None:
                 break
-        return tuple(found)
+        return tuple(found[:limit])
 
     def job(self, job_id: str, *, wait_s: float = 0.0) -> Job:
         """One job as it is now; or as it is once it has ended, or `wait_s` have passed: up to a second."""

@@ -84,7 +84,8 @@ class RunThreads:
         What runs on the event loop ends now.
         """
         self._closed = True
-        self._idle.clear()
+        while self._idle:
+            self._idle.pop().end()
         with suppress(Empty):
             while (run := self._queue.get_nowait()) is not None:
                 run.drop()
@@ -106,6 +107,8 @@ class RunThreads:
             self._busy -= 1
         elif len(self._idle) < _KEPT and not self._closed:
             self._idle.append(here)
+        else:
+            here.end()
 
 
 @dataclass(slots=True, eq=False)

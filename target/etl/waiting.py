@@ -25,8 +25,8 @@ LOOK_S = 0.25
 class LoopWork(greenlet):
     """Does work on the event loop's own thread: whenever that has to wait, it goes back to the loop until it is over.
 
-    One after another: to make this costs as much as an exchange with a worker. All that is called from outside the
-    work is called on the loop.
+    One after another, and then its `end`: to make this costs as much as an exchange with a worker. All that is called
+    from outside the work is called on the loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -115,6 +115,10 @@ class LoopWork(greenlet):
         # Not from here: uvloop calls this out of libuv, which has pointers to its stack that a switch would take away
         if self._resuming is None:
             self._resuming = self._loop.call_soon(self.switch, told)
+
+    def end(self) -> None:
+        """Do no more; for one that does nothing. Whoever is not ended is never freed."""
+        self.switch()
 
     def _serve(self) -> None:
         while self._work is not None:

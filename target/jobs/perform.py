@@ -71,7 +71,7 @@ class TransformWork(StagedWork[Batch, Done]):
         while not is_done(future, _until(doing)):
             if doing.give_up(_GRACE_S):
                 site.wait(doing.write())
-                return Done(tuple(doing.outcomes), doing.unfinished, worn_out=True)
+                return Done(tuple(doing.outcomes), doing.unfinished, worn_out=True, took_s=time.monotonic() - begun)
         future.result()
         write = partial(_write, site, doing, time.monotonic() - begun)
         return write() if batch.alone else Later(write)

@@ -43,7 +43,7 @@ class Starter:
         self._folder = folder
         self._hidden = tuple(path.absolute() for path in hidden)
         self._marks = dict(marks)
-        self._usual = os.sched_getscheduler(0), os.sched_getparam(0)
+        self._usual = _scheduling()
         # The kernel ends a program with the thread that started it: with one that lasts, then, whoever asks.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
 
@@ -110,6 +110,14 @@ class Starter:
             pass_fds=start.fds,
             start_new_session=True,  # to be killed with all that stays in its process group
         )
+
+
+def _scheduling() -> tuple[int, os.sched_param]:
+    """How this thread is scheduled; as most are, where the C library doesn't tell."""
+    try:
+        return os.sched_getscheduler(0), os.sched_getparam(0)
+    except OSError:
+        return os.SCHED_OTHER, os.sched_param(0)
 
 
 def user_of(way: Way | None) -> int | None:

@@ -1,17 +1,13 @@
-"""Keeps connections to one worker open between calls. It knows nothing of what is spoken over them.
-
-A connection stays where it was made: with the work of one event loop, or with threads.
-"""
+"""Keeps connections to one worker open between calls. It knows nothing of what is spoken over them."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import select
 import socket
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -23,23 +19,17 @@ _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 
 class Connection:
-    """A socket to a worker. `reused` tells that it has served a call before."""
+    """A socket to a worker, for threads and the work of one event loop. `reused` tells that it has served before."""
 
     __slots__ = ("_arrivals", "_is_tcp", "_poll", "idle_since", "reused", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
-        work = on_loop()
         self.sock = sock
         self.reused = False
         self.idle_since = 0.0
         self._is_tcp = sock.family != socket.AF_UNIX
         self._poll: select.poll | None = None
-        self._arrivals = None if work is None else Arrivals(sock, work.loop)
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop whose work it is for; None for threads."""
-        return None if self._arrivals is None else self._arrivals.loop
+        self._arrivals: Arrivals | None = None
 
     def acknowledge(self) -> None:
         """Tell the other end now that its data came: a server that sends head and body apart may wait for that."""
@@ -50,8 +40,9 @@ class Connection:
     def wait(self) -> int:
         """Wait a quarter of a second at most until something can be sent or received; the events of poll(2)."""
         work = on_loop()
-        if work is not None and self._arrivals is not None:
-            self._arrivals.end()
+        if work is not None:
+            if self._arrivals is not None:
+                self._arrivals.end()
             return work.ready(self.sock, select.POLLIN | select.POLLOUT, LOOK_S)
         if self._poll is None:
             self._poll = select.poll()
@@ -62,8 +53,15 @@ class Connection:
     def listen(self) -> None:
         """Wait a quarter of a second at most until something can be received; on its event loop."""
         work = on_loop()
-        assert work is not None and self._arrivals is not None
+        assert work is not None
+        if self._arrivals is None or self._arrivals.loop is not work.loop:
+            self._arrivals = Arrivals(self.sock, work.loop)
         self._arrivals.wait(work, LOOK_S)
+
+    def change_hands(self) -> None:
+        """Get ready for whoever takes it now: loops leave a socket that doesn't block, and a thread's is to."""
+        if self._arrivals is not None and on_loop() is None:
+            self.sock.setblocking(True)
 
     def is_quiet(self) -> bool:
         """Whether it stands open with nothing to read: only then can a call be begun on it."""
@@ -91,20 +89,19 @@ class ConnectionPool(Generic[C]):
 
     def __init__(self, make: Callable[[Look], C]) -> None:
         self._make = make
-        self._idle: defaultdict[asyncio.AbstractEventLoop | None, deque[C]] = defaultdict(deque)
+        self._idle: deque[C] = deque()
         self._closed = False
         self._lock = threading.Lock()
 
     def take(self, look: Look) -> C:
         """An idle connection that still stands, else a fresh one; raises what `make` raises."""
-        work = on_loop()
-        loop = None if work is None else work.loop
         while True:
             with self._lock:
-                if not self._idle[loop]:
+                if not self._idle:
                     break
-                connection = self._idle[loop].pop()
+                connection = self._idle.pop()
             if connection.is_quiet():
+                connection.change_hands()
                 return connection
             connection.close()
         return self.fresh(look)
@@ -119,7 +116,7 @@ class ConnectionPool(Generic[C]):
         connection.reused = True
         old: list[C] = []
         with self._lock:
-            idle = self._idle[connection.loop]
+            idle = self._idle
             idle.append(connection)
             while idle and (self._closed or len(idle) > _MAX_IDLE or now - idle[0].idle_since > _IDLE_S):
                 old.append(idle.popleft())
@@ -130,7 +127,6 @@ class ConnectionPool(Generic[C]):
         """Close the idle ones now, and those in use when they're given back."""
         with self._lock:
             self._closed = True
-            idle = [connection for each in self._idle.values() for connection in each]
-            self._idle.clear()
+            idle, self._idle = list(self._idle), deque()
         for connection in idle:
             connection.close()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Generic
 
 from transom.target.etl.transports.connections import C
-from transom.target.etl.waiting import Look
+from transom.target.etl.waiting import Look, on_loop
 
 Buffers = Sequence[bytes | memoryview]
 READ = 120 * 1024  # asked for where the length isn't known; malloc maps and unmaps pages for each that is larger
@@ -37,7 +37,7 @@ class Exchange(Generic[C]):
         self._rest = rest
         self._look = look
         self._sending = True
-        self._on_loop = connection.loop is not None
+        self._on_loop = on_loop() is not None
 
     def receive(self, at_most: int = READ) -> bytes:
         """The next bytes that came, b"" at the end of the stream; sends meanwhile.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from transom.target.errors import EtlFailed, EtlInputRejected, EtlTimeout, Targe
 from transom.target.etl.limits import Gate, Limits, Slot
 from transom.target.etl.locks import ByteLocks
 from transom.target.etl.threads import RunThreads
+from transom.target.etl.waiting import LoopWork, on_loop, sleep
 from transom.target.etl.watch import AbandonedError, Watch
 
 _LONG_S = 20.0
@@ -77,6 +80,34 @@ async def test_threads_are_used_again(desk: Desk) -> None:
         await desk.start(lambda: seen.add(threading.get_ident()))
         await desk.heard(number)
     assert len(seen) == 1
+
+
+async def test_greenlets_serve_again_and_those_of_a_crowd_are_freed(desk: Desk) -> None:
+    made: weakref.WeakSet[LoopWork] = weakref.WeakSet()
+    fresh: list[bool] = []
+
+    def work() -> None:
+        here = on_loop()
+        assert here is not None
+        fresh.append(here not in made)
+        made.add(here)
+        del here
+        sleep(0.05)
+
+    def start(count: int) -> None:
+        for _ in range(count):
+            desk.threads.start(work, Watch("a", _LONG_S), Slot(desk.gate.locks, []), ["a"], desk._tell, on_loop=True)
+
+    start(200)
+    await desk.heard(200)
+    gc.collect()
+    assert len(made) == 64
+    start(60)
+    await desk.heard(260)
+    assert sum(fresh) == 200
+    desk.threads.close()
+    gc.collect()
+    assert not made
 
 
 async def test_two_at_once_have_a_thread_each(desk: Desk) -> None:
