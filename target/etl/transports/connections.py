@@ -60,7 +60,7 @@ class Connection:
 
     def change_hands(self) -> None:
         """Get ready for whoever takes it now: loops leave a socket that doesn't block, and a thread's is to."""
-        if self._arrivals is not None and on_loop() is None:
+        if on_loop() is None:
             self.sock.setblocking(True)
 
     def is_quiet(self) -> bool:

@@ -22,7 +22,6 @@ def test_frames_come_out_whole_however_they_are_cut(frames: list[tuple[bytes, by
     sent = b"".join(framed(kind, payload) for kind, payload in frames)
     with theirs:
         channel = Channel(ours)
-        received = []
         for cut in [*cuts, len(sent)]:
             theirs.sendall(sent[:cut])
             sent = sent[cut:]
@@ -46,22 +45,18 @@ def test_a_frame_of_any_size_passes_while_both_ends_are_at_it(size: int) -> None
     other.close()
 
 
-def test_a_frame_broken_off_is_none() -> None:
+@pytest.mark.parametrize(
+    ("sent", "error", "said"),
+    [(framed(b"D", b"x" * 1000)[:500], EOFError, "^$"), (b"D\xff\xff\xff\xff", ConnectionError, "no frame")],
+    ids=["broken off", "claims too much"],
+)
+def test_what_is_no_whole_frame_is_refused(sent: bytes, error: type[Exception], said: str) -> None:
     ours, theirs = socket.socketpair()
     channel = Channel(ours)
     with theirs:
-        theirs.sendall(framed(b"D", b"x" * 1000)[:500])
-    with pytest.raises(EOFError):
-        channel.receive()
-    channel.close()
-
-
-def test_a_frame_that_claims_too_much_is_refused_before_it_comes() -> None:
-    ours, theirs = socket.socketpair()
-    channel = Channel(ours)
-    with theirs:
-        theirs.sendall(b"D\xff\xff\xff\xff")
-        with pytest.raises(ConnectionError, match="no frame"):
+        theirs.sendall(sent)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(error, match=said):
             channel.receive()
     channel.close()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import socket
 import threading
 import time
 from functools import partial
@@ -10,6 +13,7 @@ import pytest
 
 from tests.looping import run_on_loop
 from tests.stub_workers import PATIENCE_S, Request, Wire, a_call, echo, every_request, stub_worker
+from transom.target.etl.transports.connections import Connection, ConnectionPool
 from transom.target.etl.transports.http import HttpTransport
 from transom.target.etl.waiting import aside, sleep
 from transom.target.etl.watch import Watch
@@ -52,6 +56,23 @@ def test_threads_and_a_loop_take_turns_on_one_connection_and_each_waits_idly(uni
         idly(b"0.6")
         assert worker.served == 1  # which may be all that it takes at a time
         transport.close()
+
+
+def test_a_connection_that_a_loop_waited_to_send_on_blocks_a_thread() -> None:
+    ours, theirs = socket.socketpair()
+    pool = ConnectionPool(lambda _: Connection(ours))
+
+    def work() -> None:
+        connection = pool.take(lambda: None)
+        assert connection.wait() & select.POLLOUT
+        pool.give_back(connection)
+
+    with theirs:
+        run_on_loop(work)
+        assert not os.get_blocking(ours.fileno())
+        pool.give_back(pool.take(lambda: None))
+        assert os.get_blocking(ours.fileno())
+        pool.close()
 
 
 def test_what_a_worker_says_between_calls_does_not_keep_the_loop_busy() -> None:
