@@ -6,7 +6,6 @@ and doesn't know which transformers or buckets exist, nor what runs.
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 import threading
 import time
@@ -34,7 +33,8 @@ from transom.cluster.records import (
 )
 from transom.cluster.revisions import change, launched, next_of, settle
 from transom.cluster.rows import same_configuration, select_etl, select_etls, select_views, write_etl, write_view
-from transom.cluster.schema import connect, migrate, sqlite_errors, unusable
+from transom.cluster.schema import migrate
+from transom.cluster.sqlite import alone, connect, sqlite_errors, transaction, unusable
 from transom.cluster.stamp import Stamp
 
 
@@ -55,9 +55,7 @@ class Catalog:
     @classmethod
     def open(cls, path: Path) -> Catalog:
         """Open the catalog, making it if there is none. Raises CatalogError."""
-        # SQLite doesn't wait when two processes switch a new file to WAL: one at a time, then.
-        with path.with_name(path.name + ".lock").open("w") as lock, sqlite_errors():
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with alone(path), sqlite_errors():
             writer = connect(path)
             try:
                 migrate(writer)
@@ -280,17 +278,11 @@ class Catalog:
     @contextmanager
     def _transaction(self, *, counts: bool = True) -> Iterator[sqlite3.Connection]:
         with self._writing, sqlite_errors():
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
+            with transaction(self._writer) as db:
+                yield db
                 if counts:
-                    self._writer.execute("UPDATE changes SET version = version + 1")
-                self._writer.execute("COMMIT")
-                self._stamp.renew()
-            except BaseException:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                raise
+                    db.execute("UPDATE changes SET version = version + 1")
+            self._stamp.renew()
 
     def _load(self) -> Snapshot:
         db = self._reader

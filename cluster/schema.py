@@ -1,4 +1,4 @@
-"""The catalog's SQLite file: its tables, how an older release's are brought up to date, and how it is opened.
+"""The tables of the catalog's SQLite file, and how an older release's are brought up to date.
 
 It knows nothing of what the rows mean.
 """
@@ -6,13 +6,9 @@ It knows nothing of what the rows mean.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from transom.cluster.records import CatalogError
 
-BUSY_TIMEOUT_S = 10.0
 _FIRST = """
 CREATE TABLE etls (
     name TEXT PRIMARY KEY, kind TEXT NOT NULL, plugin TEXT NOT NULL, args TEXT NOT NULL, deterministic INTEGER,
@@ -47,14 +43,6 @@ _STEPS = (_FIRST, _RUNTIMES)
 SCHEMA_VERSION = len(_STEPS)
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open a connection for any thread, its transactions ours to begin and end."""
-    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    return db
-
-
 def migrate(db: sqlite3.Connection) -> None:
     """Make the tables of a new file, or bring an older release's up to date, whole or not at all."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -70,17 +58,3 @@ def migrate(db: sqlite3.Connection) -> None:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
-
-
-@contextmanager
-def sqlite_errors() -> Iterator[None]:
-    """Turn SQLite's errors into CatalogError."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise unusable(error) from error
-
-
-def unusable(error: sqlite3.Error) -> CatalogError:
-    """The catalog's own error for one of SQLite's."""
-    return CatalogError(f"the catalog can't be used: {error}")

@@ -6,7 +6,6 @@ forks, so what they need is imported here, once.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
@@ -33,7 +32,7 @@ from transom.gateway.parts import (
 from transom.plugins.manager import Transformers, load
 from transom.plugins.shapes import Folders
 from transom.target.etl.keeper.places import Places
-from transom.target.etl.metrics import EtlMetrics
+from transom.target.etl.metrics import METRICS, EtlMetrics, share_in_turn
 from transom.target.etl.pipeline import Pipelines
 from transom.target.etl.workers import WorkerPool
 from transom.target.jobs.catalog import FOLDERS
@@ -44,8 +43,8 @@ from transom.target.jobs.fairness import JobPlaces
 from transom.target.jobs.records import Job
 from transom.target.jobs.run import RunSettings, run_job
 from transom.target.jobs.site import Site
+from transom.target.lifeline import end_with
 
-_PR_SET_PDEATHSIG = 1
 # 15 MB, mostly of files; no threads
 _PRELOADED = ("prometheus_client", "transom.plugins.builtin.av_audio", "awscrt.checksums")
 _INLINE = 2**62  # bytes: a job's worker does nothing else, so it runs transformers itself
@@ -53,23 +52,21 @@ _INLINE = 2**62  # bytes: a job's worker does nothing else, so it runs transform
 
 def main() -> None:
     """Run jobs until told to stop."""
-    # a supervisor that is killed takes its processes with it: nobody would restart or stop them
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     assignment = Assignment(**json.load(sys.stdin))
+    if not end_with(assignment.supervisor):  # of one that was killed, nobody would be restarted or stopped
+        return
     config = Config.model_validate(assignment.config)
     configure_logging(config.server.log_level)
     stopping: list[int] = []
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda signum, _frame: stopping.append(signum))
-    if os.getppid() != assignment.supervisor:  # it died before that was arranged
-        return
     _transformers()
     os.close(assignment.ready_fd)
     folder = Path(assignment.folder)
     settings = RunSettings(
         folder=folder,
         catalog=folder / CATALOG,
-        open_site=partial(open_site, folder, assignment.config, assignment.keys[0]["owner"]),
+        open_site=partial(open_counted_site, folder, assignment.config, assignment.keys[0]["owner"]),
         engines={"local": _local, "ray": partial(_ray, assignment, config)},
     )
     desk = Desk(folder, config.jobs.concurrency, partial(run_job, settings), _preload, config.jobs.keep_s)
@@ -86,6 +83,12 @@ def open_site(folder: Path, config: dict[str, Any], first_owner: str, scratch: P
     elsewhere = elsewhere_of(places, checked)(scratch)
     pipelines = Pipelines(_transformers(), WorkerPool(scratch), limits, EtlMetrics(), elsewhere, Folders(scratch))
     return Site(build_store(folder, checked, first_owner), pipelines, scratch, JobPlaces(folder, limits))
+
+
+def open_counted_site(folder: Path, config: dict[str, Any], first_owner: str, scratch: Path) -> Site:
+    """The same for a process of its own: what it runs is in the ETLs' metrics."""
+    share_in_turn(folder / METRICS)
+    return open_site(folder, config, first_owner, scratch)
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,6 @@ Started by `transom.gateway.serve` as `python -m transom.gateway.process`; not f
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import json
 import logging
@@ -63,10 +62,10 @@ from transom.target.etl.runtimes.url_rules import UrlRules
 from transom.target.etl.workers_status import LOCAL
 from transom.target.handing import Handing
 from transom.target.jobs.catalog import JobCatalog
+from transom.target.lifeline import end_with
 from transom.target.service import ResultSettings, Target
 from transom.target.store.base import Store
 
-_PR_SET_PDEATHSIG = 1
 _BACKLOG = 1024
 _GC_THRESHOLD = 20_000
 _SWITCH_S = 0.002  # a run's thread and the event loop hand over every chunk: Python's 5 ms is long for that
@@ -74,14 +73,12 @@ _SWITCH_S = 0.002  # a run's thread and the event loop hand over every chunk: Py
 
 def main() -> None:
     """Serve until told to stop."""
-    # a supervisor that is killed takes its processes with it: nobody would restart or stop them
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     assignment = Assignment(**json.load(sys.stdin))
+    if not end_with(assignment.supervisor):  # of one that was killed, nobody would be restarted or stopped
+        return
     config = Config.model_validate(assignment.config)
     configure_logging(config.server.log_level)
     share(Path(assignment.folder) / METRICS)
-    if os.getppid() != assignment.supervisor:  # it died before that was arranged
-        return
     uvloop.run(_serve(assignment, config))
 
 

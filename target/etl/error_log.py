@@ -5,7 +5,6 @@ It is for people who look for a cause afterwards; no run depends on it.
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 import threading
 import time
@@ -14,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from transom.cluster.sqlite import alone, connect, transaction
+
 KEEP = 1000
-_BUSY_TIMEOUT_S = 5.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS errors (
     id INTEGER PRIMARY KEY, etl TEXT NOT NULL, at_s REAL NOT NULL, bucket TEXT NOT NULL, key TEXT NOT NULL,
@@ -51,12 +51,8 @@ class ErrorLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._keep = keep
         self._lock = threading.Lock()
-        # SQLite doesn't wait when two processes switch a new file to WAL: one at a time, then
-        with path.with_name(path.name + ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
+        with alone(path):
+            self._db = connect(path, durable=False)
             self._db.executescript(_SCHEMA)
 
     def add(self, entry: ErrorEntry) -> None:
@@ -98,12 +94,5 @@ class ErrorLog:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._lock, transaction(self._db) as db:
+            yield db

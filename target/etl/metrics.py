@@ -6,6 +6,7 @@ count costs no system call and survives the process. Counts begin anew with the 
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import time
@@ -19,6 +20,7 @@ from transom.target.etl.locks import ByteLocks
 
 _FILE_SIZE = 1024 * 1024  # of some 200 ETLs; a larger one grows
 _READS, _BETWEEN_READS_S = 5, 0.01
+_TURNS = "turns"  # the locks of processes that take over each other's files
 METRICS = Path("run") / "metrics"  # in a data folder
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 # Seconds; each about 1.6 times the one before, so a percentile read off them is within a third of the truth.
@@ -26,22 +28,47 @@ BUCKETS_S = (
     *(0.0005, 0.0008, 0.00125, 0.002, 0.00315, 0.005, 0.008, 0.0125, 0.02, 0.0315, 0.05, 0.08, 0.125, 0.2, 0.315),
     *(0.5, 0.8, 1.25, 2.0, 3.15, 5.0, 8.0, 12.5, 20.0, 31.5, 60.0, 120.0, 300.0),
 )
+_counts_in: tuple[int, Path] | None = None  # the process, forked perhaps since, that has a turn, and where
 
 
 def share(folder: Path) -> None:
     """Make this process count where the others do. To be called before anything else imports prometheus_client.
 
-    Its files get their room now: they are mapped, and a page that a full disk has no room for would kill the process
-    at the next count. Where there is no room, it counts for itself alone.
+    Where there is no room for that, it counts for itself alone.
     """
+    if _makes_room(folder, str(os.getpid())):
+        os.environ[MULTIPROCESS] = str(folder)
+
+
+def share_in_turn(folder: Path) -> None:
+    """The same for one of many processes that come and go; to be called before it makes its `EtlMetrics`.
+
+    It counts on in the files of one that has ended, so that there are no more of them than processes at once.
+    """
+    global _counts_in
+    if _counts_in == (os.getpid(), folder):
+        return
+    from prometheus_client import values
+
+    folder.mkdir(parents=True, exist_ok=True)
+    locks = ByteLocks(folder / _TURNS)  # and never closed: the turn ends with the process
+    turn = f"turn-{next(n for n in itertools.count() if locks.try_lock(n))}"
+    if _makes_room(folder, turn):
+        os.environ[MULTIPROCESS] = str(folder)
+        values.ValueClass = values.MultiProcessValue(lambda: turn)  # type: ignore[no-untyped-call]
+        _counts_in = (os.getpid(), folder)
+
+
+def _makes_room(folder: Path, name: str) -> bool:
+    """Give a process's files their room: they are mapped, and a page without any would kill it at the next count."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for kind in ("counter", "histogram"):
-            with (folder / f"{kind}_{os.getpid()}.db").open("wb") as file:
+            with (folder / f"{kind}_{name}.db").open("ab") as file:
                 os.posix_fallocate(file.fileno(), 0, _FILE_SIZE)
     except OSError:
-        return
-    os.environ[MULTIPROCESS] = str(folder)
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

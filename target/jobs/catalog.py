@@ -5,7 +5,6 @@ It knows nothing of how a job is done, nor who may ask for one. Every method blo
 
 from __future__ import annotations
 
-import fcntl
 import json
 import secrets
 import shutil
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from transom.cluster.schema import connect, sqlite_errors
+from transom.cluster.sqlite import alone, connect, sqlite_errors, transaction
 from transom.cluster.stamp import Stamp
 from transom.target.errors import JobBusy, NoSuchJob
 from transom.target.jobs.order import Order, Place
@@ -62,9 +61,7 @@ class JobCatalog:
     def open(cls, folder: Path) -> JobCatalog:
         """Open the catalog of a data folder, making it if there is none. Raises CatalogError."""
         path = folder / JOBS
-        # SQLite doesn't wait when two processes switch a new file to WAL: one at a time, then
-        with path.with_name(path.name + ".lock").open("w") as lock, sqlite_errors():
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with alone(path), sqlite_errors():
             db = connect(path)
             try:
                 db.executescript(_SCHEMA)
@@ -260,14 +257,8 @@ class JobCatalog:
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
         with self._lock, sqlite_errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+            with transaction(self._db) as db:
+                yield db
             self._stamp.renew()
 
 

@@ -6,7 +6,6 @@ runner does.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
@@ -25,8 +24,8 @@ from transom.cluster.records import CatalogError
 from transom.cluster.stamp import Stamp
 from transom.target.jobs.catalog import STAMP, JobCatalog
 from transom.target.jobs.records import Job
+from transom.target.lifeline import end_with
 
-_PR_SET_PDEATHSIG = 1
 _NICE = 10
 _POLL_S = 0.02
 _LOOK_S = 5.0  # between looks at the catalog when no stamp asks for one
@@ -197,8 +196,7 @@ def _be_runner(run: Callable[[Job], None], job: Job, parent: int) -> NoReturn:
     """Run a job in this process, just forked, and end it."""
     code = 1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before that was arranged
+        if not end_with(parent):
             os._exit(1)
         os.setsid()
         os.nice(_NICE)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from transom.cluster.schema import BUSY_TIMEOUT_S
+from transom.cluster.sqlite import connect, transaction
 from transom.target.jobs.records import Counts, Item, JobError, Outcome, Selected
 
 WORKLIST = "work.sqlite"  # in a job's folder
@@ -65,10 +65,8 @@ class Worklist:
     def open(cls, folder: Path) -> Worklist:
         """Open the list in a job's folder, making both if there is none. Raises sqlite3.Error."""
         folder.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(folder / WORKLIST, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        db = connect(folder / WORKLIST, durable=False)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
             db.executescript(_SCHEMA)
         except BaseException:
             db.close()
@@ -234,15 +232,8 @@ class Worklist:
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._lock, transaction(self._db) as db:
+            yield db
 
 
 def _row(item: Selected) -> tuple[str, int, str, str | None, str, str, str]:

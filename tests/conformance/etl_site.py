@@ -30,7 +30,7 @@ PROGRAM = Path(probe.__file__)
 SOURCE = PROGRAM.read_text()
 SHELL = Path(__file__).with_name("probe_worker.sh").read_text()
 DEFAULTS = {"do": "upper", "base": 1, "over": 2}
-BRIEF_S = 1.0
+BRIEF_S = 3.0  # what sleeps has passed it; one that only starts anew, among all others, has not
 _LOOK_S = 2.0
 
 
@@ -49,7 +49,7 @@ class Combo:
 
     @property
     def brief(self) -> str:
-        """The same with a second for each object, and arguments of its own."""
+        """The same with little time for each object, and arguments of its own."""
         return f"{self.name}-brief"
 
     @property

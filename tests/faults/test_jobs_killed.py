@@ -128,7 +128,10 @@ def test_a_batch_being_written_and_the_next_one_are_done_again_after_a_kill(
             written = _keys(s3, "made")
             assert sum(in_hand.values()) - len(written) >= 16  # the first batches have 8
             if victim == "server":
+                family = _family(_jobs_process(server))
                 server.kill()
+                # each dies of its parent's death: one that outlived the lock would write what it holds, and not again
+                eventually(lambda: all(map(gone, family)))
             else:
                 kill(eventually(lambda: _deepest(children(_jobs_process(server))[0])))
         if victim == "server":
@@ -165,6 +168,14 @@ def _standing(log: Path) -> Counter[str]:
             return before
 
 
+def _family(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for each in found:
+        found += children(each)
+    return found
+
+
 def _deepest(pid: int) -> int | None:
     """A process of the family that has no children: one that transforms."""
     below = children(pid)
@@ -180,13 +191,7 @@ def test_nothing_of_a_job_is_left_after_the_server_was_killed(start_server: Call
     with AdminClient(server.endpoint, ACCESS, SECRET) as admin:
         job = admin.transform("s3://left", "s3://made", "sleep", args=0.2)
         eventually(lambda: admin.job(job.id).written)
-        desk = _jobs_process(server)
-        family = [desk]
-        for pid in family:
-            family += children(pid)
+        family = _family(_jobs_process(server))
         assert len(family) > 2
         server.kill()
-        give_up = time.monotonic() + 10
-        while not all(gone(pid) for pid in family) and time.monotonic() < give_up:
-            time.sleep(0.01)
-        assert all(gone(pid) for pid in family)
+        eventually(lambda: all(map(gone, family)))

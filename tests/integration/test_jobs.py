@@ -369,3 +369,22 @@ def test_etls_of_other_runtimes_run_offline_too(here: RunningServer, admin: Admi
     for key, made in read(s3, "kinds-made").items():
         text = f"TEXT {key[1:].removesuffix('.txt')}!"[::-1].encode()
         assert made in {hashlib.md5(text).hexdigest().encode(), hashlib.md5(text + b"\n").hexdigest().encode()}
+
+
+def test_what_jobs_run_is_counted_with_what_is_asked_inline(here: RunningServer, s3: Any, admin: AdminClient) -> None:
+    """Objects, bytes and errors by code, over the jobs' processes that are long gone; and they leave few files."""
+    fill(s3, "counted", {f"k{n:02}": b"x" * 100 for n in range(20)})
+    admin.init_etl("counted-md5", "md5")
+    admin.init_etl("counted-fail", "fail")
+    files = []
+    for n in range(5):
+        job = ended(admin, admin.transform("s3://counted", f"s3://counted-{n}", "counted-md5", concurrency=1))
+        assert job.written == 20
+        files.append(len(list((here.folder / "run" / "metrics").glob("*turn-*.db"))))
+    assert 2 <= files[-1] <= files[0] + 2  # a job before may still be closing, as one more at once
+    s3.get_object(Bucket="counted--etl--counted-md5", Key="k00")["Body"].read()
+    found = admin.etl_metrics("counted-md5")
+    assert (found["objects"], found["bytes_in"], found["bytes_out"]) == (101, 10_100, 101 * 32)
+    assert (found["errors"], found["p50_s"] > 0) == ({}, True)
+    assert ended(admin, admin.transform("s3://counted", "s3://not-counted", "counted-fail")).failed == 20
+    assert admin.etl_metrics("counted-fail")["errors"] == {"EtlFailed": 20}

@@ -6,7 +6,6 @@ the locks of inherited connections for the child's own. It knows nothing of task
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from transom.target.jobs.engines.base import EngineUnavailable
+from transom.target.lifeline import end_with
 
-_PR_SET_PDEATHSIG = 1
 _OOM_SCORE = 500  # the kernel takes an executor, which is replaced, before the server
 _NUMBER = struct.Struct("!q")  # a pid, a wait status, or minus an errno
 _START, _REAP = b"S", b"R"
@@ -164,8 +163,7 @@ def _be_child(run: Callable[[], None], parent: int, ours: tuple[socket.socket, .
 
 def _detach(parent: int) -> None:
     """Leave behind what was the parent's: its signal handlers, its input, its garbage."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before that was arranged
+    if not end_with(parent):
         os._exit(1)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever started the job decides

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transom.cluster.schema import BUSY_TIMEOUT_S
+from transom.cluster.sqlite import BUSY_TIMEOUT_S
 from transom.plugins.builtin.tar_stream import ENCODING
 from transom.target.jobs.order import Sorting
 from transom.target.jobs.sort.archive import stored_size

@@ -91,3 +91,53 @@ def test_a_quantile_of_nothing_is_none() -> None:
 
 def test_beyond_the_last_bound_the_last_is_what_is_known() -> None:
     assert quantile({1.0: 0.0, float("inf"): 3.0}, 0.5) == 1.0
+
+
+IN_TURN = """
+import sys
+from pathlib import Path
+from transom.target.etl.metrics import EtlMetrics, share_in_turn
+for _ in range(2):
+    share_in_turn(Path(sys.argv[1]))
+metrics = EtlMetrics()
+print("counts", flush=True)
+for line in sys.stdin:
+    metrics.ran("thumb", bytes_in=int(line), bytes_out=7, seconds=0.01)
+    print("counted", flush=True)
+"""
+
+
+class InTurn:
+    """A process that counts in turn with others, until it is killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", IN_TURN, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "counts\n"
+
+    def count(self, size: int) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{size}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "counted\n"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_processes_that_come_and_go_take_over_each_other_s_files(tmp_path: Path) -> None:
+    """Two at once have files of their own; a third counts on where one was killed, and nothing is lost."""
+    first, second = InTurn(tmp_path), InTurn(tmp_path)
+    first.count(100)
+    second.count(1000)
+    first.kill()
+    third = InTurn(tmp_path)
+    third.count(10_000)
+    assert len(list(tmp_path.glob("counter_*.db"))) == 2
+    for each in (second, third):
+        each.kill()
+    thumb = numbers(tmp_path)["thumb"]
+    assert (thumb.objects, thumb.bytes_in, thumb.bytes_out) == (3, 11_100, 21)
