@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import re
 import signal
@@ -17,6 +19,10 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+
+from transom.gateway.parts import STORE
+from transom.target.store.base import Attributes, ObjectInfo, Whole
+from transom.target.store.local.store import LocalStore
 
 ACCESS, SECRET = "TESTACCESSKEY", "test-secret-key-0123456789"
 START_TIMEOUT_S = 40.0
@@ -131,6 +137,24 @@ class RunningServer:
             region_name="us-east-1",
             config=Config(**config) if config else None,
         )
+
+    def fill(self, bucket: str, objects: Mapping[str, bytes]) -> None:
+        """Make a bucket with many small objects: what takes one client a request each is put into the store at once."""
+        self.client().create_bucket(Bucket=bucket)
+        asyncio.run(_fill(self.folder / STORE, bucket, objects))
+
+
+async def _fill(folder: Path, bucket: str, objects: Mapping[str, bytes]) -> None:
+    store = LocalStore.at(folder)
+    try:
+        owner = (await store.bucket(bucket)).owner
+        attributes = Attributes(content={"content-type": "binary/octet-stream"}, owner=owner)
+        wholes = iter([Whole(key, data, attributes) for key, data in objects.items()])
+        while group := list(itertools.islice(wholes, 500)):
+            stored = await store.put_many(bucket, group)
+            assert all(isinstance(each, ObjectInfo) for each in stored), stored
+    finally:
+        await store.close()
 
 
 def _is_desk(pid: int) -> bool:

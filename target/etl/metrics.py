@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ BUCKETS_S = (
     *(0.0005, 0.0008, 0.00125, 0.002, 0.00315, 0.005, 0.008, 0.0125, 0.02, 0.0315, 0.05, 0.08, 0.125, 0.2, 0.315),
     *(0.5, 0.8, 1.25, 2.0, 3.15, 5.0, 8.0, 12.5, 20.0, 31.5, 60.0, 120.0, 300.0),
 )
-_counts_in: tuple[int, Path] | None = None  # the process, forked perhaps since, that has a turn, and where
 
 
 def share(folder: Path) -> None:
@@ -45,18 +45,22 @@ def share_in_turn(folder: Path) -> None:
 
     It counts on in the files of one that has ended, so that there are no more of them than processes at once.
     """
-    global _counts_in
-    if _counts_in == (os.getpid(), folder):
-        return
+    _take_turn(folder, os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _take_turn(folder: Path, _pid: int) -> None:
+    """Once for each process, forked or not."""
     from prometheus_client import values
 
-    folder.mkdir(parents=True, exist_ok=True)
-    locks = ByteLocks(folder / _TURNS)  # and never closed: the turn ends with the process
+    try:
+        locks = ByteLocks(folder / _TURNS)  # and never closed: the turn ends with the process
+    except OSError:
+        return
     turn = f"turn-{next(n for n in itertools.count() if locks.try_lock(n))}"
     if _makes_room(folder, turn):
         os.environ[MULTIPROCESS] = str(folder)
         values.ValueClass = values.MultiProcessValue(lambda: turn)  # type: ignore[no-untyped-call]
-        _counts_in = (os.getpid(), folder)
 
 
 def _makes_room(folder: Path, name: str) -> bool:

@@ -34,9 +34,7 @@ class Jobs:
 
     def fill(self, count: int) -> None:
         """Make the bucket `src` with so many objects."""
-        self.s3.create_bucket(Bucket=f"{self.prefix}src")
-        for n in range(count):
-            self.s3.put_object(Bucket=f"{self.prefix}src", Key=f"k{n:04}", Body=b"some text %d" % n)
+        self.server.fill(f"{self.prefix}src", {f"k{n:04}": b"some text %d" % n for n in range(count)})
 
     def start(self, etl: str, to: str = "dst", **asked: Any) -> str:
         """Begin a job; returns its id."""

@@ -37,12 +37,6 @@ def s3(here: RunningServer) -> Any:
     return here.client(max_pool_connections=16)
 
 
-def fill(s3: Any, bucket: str, objects: dict[str, bytes]) -> None:
-    s3.create_bucket(Bucket=bucket)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda each: s3.put_object(Bucket=bucket, Key=each[0], Body=each[1]), objects.items()))
-
-
 def read(s3: Any, bucket: str) -> dict[str, bytes]:
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
     keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
@@ -56,9 +50,9 @@ def ended(admin: AdminClient, job: Job) -> Job:
 
 
 @pytest.fixture(scope="module")
-def thousand(s3: Any) -> dict[str, bytes]:
+def thousand(here: RunningServer) -> dict[str, bytes]:
     objects = {f"object-{n:04}": bytes([97 + n % 26]) * FIVE_HUNDRED for n in range(1000)}
-    fill(s3, "thousand", objects)
+    here.fill("thousand", objects)
     return objects
 
 
@@ -76,8 +70,10 @@ def test_a_thousand_objects_equal_the_function_by_hand(
     assert read(s3, bucket) == {key: data.upper()[::-1] for key, data in thousand.items()}
 
 
-def test_a_second_run_does_nothing_and_a_changed_source_is_done_again(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "again", {f"k{n}": b"abc" for n in range(20)})
+def test_a_second_run_does_nothing_and_a_changed_source_is_done_again(
+    here: RunningServer, admin: AdminClient, s3: Any
+) -> None:
+    here.fill("again", {f"k{n}": b"abc" for n in range(20)})
     first = ended(admin, admin.transform("s3://again", "s3://again-made", "upper"))
     assert first.written == 20
     second = ended(admin, admin.transform("s3://again", "s3://again-made", "upper"))
@@ -93,8 +89,8 @@ def test_a_second_run_does_nothing_and_a_changed_source_is_done_again(admin: Adm
     assert forced.written == 20
 
 
-def test_a_destination_says_what_it_was_made_of(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "told", {"ü/a": b"abc"})
+def test_a_destination_says_what_it_was_made_of(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("told", {"ü/a": b"abc"})
     s3.put_object(Bucket="told", Key="ü/a", Body=b"abc", Metadata={"mine": "yes"}, Tagging="colour=red")
     ended(admin, admin.transform("s3://told", "s3://told-made", "upper>>reverse"))
     head = s3.head_object(Bucket="told-made", Key="ü/a")
@@ -109,8 +105,8 @@ def test_a_destination_says_what_it_was_made_of(admin: AdminClient, s3: Any) -> 
 # --- some of it -----------------------------------------------------------------------------------
 
 
-def test_twenty_of_a_hundred_by_list_and_by_template(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "hundred", {f"shard-{n:04}.tar": str(n).encode() for n in range(100)})
+def test_twenty_of_a_hundred_by_list_and_by_template(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("hundred", {f"shard-{n:04}.tar": str(n).encode() for n in range(100)})
     wanted = [f"shard-{n:04}.tar" for n in range(1, 41, 2)]
     by_list = ended(admin, admin.transform("s3://hundred", "s3://by-list", "upper", keys=wanted))
     by_template = ended(
@@ -120,8 +116,8 @@ def test_twenty_of_a_hundred_by_list_and_by_template(admin: AdminClient, s3: Any
     assert sorted(read(s3, "by-list")) == sorted(read(s3, "by-it")) == wanted
 
 
-def test_match_limit_prefix_and_where_leave_the_rest_out(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "some", {f"{folder}/{n}.{ext}": b"x" * n for folder in "ab" for n in range(5) for ext in ("txt", "bin")})
+def test_match_limit_prefix_and_where_leave_the_rest_out(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("some", {f"{folder}/{n}.{ext}": b"x" * n for folder in "ab" for n in range(5) for ext in ("txt", "bin")})
 
     def made(**options: Any) -> list[str]:
         bucket = f"some-{len(admin.jobs())}"
@@ -138,8 +134,8 @@ def test_match_limit_prefix_and_where_leave_the_rest_out(admin: AdminClient, s3:
     assert made(where=f'output == "{digest}"', where_etl="md5") == ["a/2.bin", "a/2.txt", "b/2.bin", "b/2.txt"]
 
 
-def test_one_object_and_a_prefix_of_them(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "one", {"in/a.txt": b"a", "in/b.txt": b"b", "other": b"c"})
+def test_one_object_and_a_prefix_of_them(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("one", {"in/a.txt": b"a", "in/b.txt": b"b", "other": b"c"})
     assert ended(admin, admin.transform("s3://one/in/a.txt", "s3://one-made/x/y.txt", "upper")).written == 1
     assert read(s3, "one-made") == {"x/y.txt": b"A"}
     job = ended(
@@ -150,8 +146,10 @@ def test_one_object_and_a_prefix_of_them(admin: AdminClient, s3: Any) -> None:
     assert read(s3, "one-made") == {"x/y.txt": b"A", "out/p-a.up": b"A", "out/p-b.up": b"B"}
 
 
-def test_what_is_gone_from_the_source_is_deleted_and_what_no_job_made_stays(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "mirror", {f"k{n}": b"x" for n in range(5)})
+def test_what_is_gone_from_the_source_is_deleted_and_what_no_job_made_stays(
+    here: RunningServer, admin: AdminClient, s3: Any
+) -> None:
+    here.fill("mirror", {f"k{n}": b"x" for n in range(5)})
     ended(admin, admin.transform("s3://mirror", "s3://mirrored", "upper"))
     s3.put_object(Bucket="mirrored", Key="mine", Body=b"mine")
     s3.delete_object(Bucket="mirror", Key="k3")
@@ -165,15 +163,17 @@ def test_what_is_gone_from_the_source_is_deleted_and_what_no_job_made_stays(admi
 # --- nothing, or refused --------------------------------------------------------------------------
 
 
-def test_a_dry_run_transforms_counts_and_writes_nothing(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "dry", {f"k{n}": b"x" * 100 for n in range(10)})
+def test_a_dry_run_transforms_counts_and_writes_nothing(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("dry", {f"k{n}": b"x" * 100 for n in range(10)})
     job = ended(admin, admin.transform("s3://dry", "s3://dry-made", "md5", dry_run=True))
     assert (job.state, job.written, job.bytes_in, job.bytes_out) == ("done", 10, 1000, 320)
     assert "dry-made" not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
 
 
-def test_two_names_for_one_key_are_refused_before_anything_is_written(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "clash", {"a.jpg": b"1", "a.png": b"2", "b.jpg": b"3"})
+def test_two_names_for_one_key_are_refused_before_anything_is_written(
+    here: RunningServer, admin: AdminClient, s3: Any
+) -> None:
+    here.fill("clash", {"a.jpg": b"1", "a.png": b"2", "b.jpg": b"3"})
     s3.create_bucket(Bucket="clashed")
     job = ended(admin, admin.transform("s3://clash", "s3://clashed", "echo", ext={"jpg": "webp", "png": "webp"}))
     assert (job.state, job.written) == ("failed", 0)
@@ -182,8 +182,8 @@ def test_two_names_for_one_key_are_refused_before_anything_is_written(admin: Adm
     assert read(s3, "clashed") == {}
 
 
-def test_a_bucket_onto_itself_needs_force_and_other_names(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "self", {"a.txt": b"a"})
+def test_a_bucket_onto_itself_needs_force_and_other_names(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("self", {"a.txt": b"a"})
     with pytest.raises(AdminError, match="force"):
         admin.transform("s3://self", "s3://self", "upper", prepend="made-")
     with suppress(AdminError):  # refused at once, or once the names are known
@@ -225,9 +225,11 @@ def test_what_can_be_known_to_be_wrong_is_refused_at_once(
 # --- failures -------------------------------------------------------------------------------------
 
 
-def test_three_of_nine_fail_and_are_listed_the_other_six_are_there(admin: AdminClient, s3: Any) -> None:
+def test_three_of_nine_fail_and_are_listed_the_other_six_are_there(
+    here: RunningServer, admin: AdminClient, s3: Any
+) -> None:
     good = {f"good-{n}": gzip.compress(b"x" * n, mtime=0) for n in range(6)}
-    fill(s3, "nine", {**good, **{f"bad-{n}": b"no gzip" for n in range(3)}})
+    here.fill("nine", {**good, **{f"bad-{n}": b"no gzip" for n in range(3)}})
     job = ended(admin, admin.transform("s3://nine", "s3://nine-made", "decompress"))
     assert (job.state, job.written, job.failed) == ("done", 6, 3)
     errors = list(admin.job_errors(job.id))
@@ -244,8 +246,8 @@ def test_three_of_nine_fail_and_are_listed_the_other_six_are_there(admin: AdminC
     assert s3.get_object(Bucket="nine-made", Key="bad-1")["Body"].read() == b"mended"
 
 
-def test_the_first_failure_ends_a_job_that_fails_fast(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "fast", {f"bad-{n:03}": b"no gzip" for n in range(300)})
+def test_the_first_failure_ends_a_job_that_fails_fast(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("fast", {f"bad-{n:03}": b"no gzip" for n in range(300)})
     job = ended(
         admin, admin.transform("s3://fast", "s3://fast-made", "decompress", continue_on_error=False, concurrency=1)
     )
@@ -253,9 +255,9 @@ def test_the_first_failure_ends_a_job_that_fails_fast(admin: AdminClient, s3: An
     assert 1 <= job.failed < 300
 
 
-def test_a_retry_says_how_many_objects_were_never_begun(admin: AdminClient, s3: Any) -> None:
+def test_a_retry_says_how_many_objects_were_never_begun(here: RunningServer, admin: AdminClient, s3: Any) -> None:
     good = {f"good-{n:03}": gzip.compress(b"x", mtime=0) for n in range(200)}
-    fill(s3, "stopped", {"bad": b"no gzip", **good})
+    here.fill("stopped", {"bad": b"no gzip", **good})
     order: dict[str, Any] = {"continue_on_error": False, "concurrency": 1}
     job = ended(admin, admin.transform("s3://stopped", "s3://stopped-made", "decompress", **order))
     assert job.state == "failed"
@@ -269,36 +271,36 @@ def test_a_retry_says_how_many_objects_were_never_begun(admin: AdminClient, s3: 
     assert (rest.written, rest.unchanged, rest.message) == (left, 201 - left, "")
 
 
-def test_five_hundred_failures_are_all_listed(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "all-bad", {f"bad-{n:03}": b"no gzip" for n in range(500)})
+def test_five_hundred_failures_are_all_listed(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("all-bad", {f"bad-{n:03}": b"no gzip" for n in range(500)})
     job = ended(admin, admin.transform("s3://all-bad", "s3://all-bad-made", "decompress"))
     assert (job.state, job.written, job.failed) == ("done", 0, 500)
     assert sorted(error.key for error in admin.job_errors(job.id)) == [f"bad-{n:03}" for n in range(500)]
 
 
-def test_what_a_transformer_skips_is_left_out_and_no_failure(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "skips", {f"k{n}": b"x" for n in range(4)})
+def test_what_a_transformer_skips_is_left_out_and_no_failure(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("skips", {f"k{n}": b"x" for n in range(4)})
     job = ended(admin, admin.transform("s3://skips", "s3://skips-made", "skip"))
     assert (job.state, job.skipped, job.written, job.failed) == ("done", 4, 0, 0)
 
 
-def test_an_object_that_kills_its_worker_fails_alone(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "kills", {f"k{n}": b"x" for n in range(6)})
+def test_an_object_that_kills_its_worker_fails_alone(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("kills", {f"k{n}": b"x" for n in range(6)})
     job = ended(admin, admin.transform("s3://kills", "s3://kills-made", "crash"))
     assert (job.state, job.failed) == ("done", 6)
     assert {error.code for error in admin.job_errors(job.id)} == {"EtlCrashed"}
     assert ended(admin, admin.transform("s3://kills", "s3://kills-fine", "upper")).written == 6
 
 
-def test_an_object_past_its_time_fails_alone(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "slow", {"a": b"x", "b": b"y"})
+def test_an_object_past_its_time_fails_alone(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("slow", {"a": b"x", "b": b"y"})
     job = ended(admin, admin.transform("s3://slow", "s3://slow-made", "loop_forever", object_timeout_s=0.5))
     assert (job.state, job.failed) == ("done", 2)
     assert {error.code for error in admin.job_errors(job.id)} == {"EtlTimeout"}
 
 
-def test_a_job_past_its_time_fails_and_says_so(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "late", {f"k{n}": b"x" for n in range(50)})
+def test_a_job_past_its_time_fails_and_says_so(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("late", {f"k{n}": b"x" for n in range(50)})
     job = ended(admin, admin.transform("s3://late", "s3://late-made", "sleep", args=1, timeout_s=1.5))
     assert job.state == "failed"
     assert "1.5" in job.message
@@ -307,8 +309,10 @@ def test_a_job_past_its_time_fails_and_says_so(admin: AdminClient, s3: Any) -> N
 # --- many -----------------------------------------------------------------------------------------
 
 
-def test_an_aborted_job_stops_and_leaves_the_etl_and_other_jobs_alone(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "long", {f"k{n:03}": str(n).encode() for n in range(200)})
+def test_an_aborted_job_stops_and_leaves_the_etl_and_other_jobs_alone(
+    here: RunningServer, admin: AdminClient, s3: Any
+) -> None:
+    here.fill("long", {f"k{n:03}": str(n).encode() for n in range(200)})
     long = admin.transform("s3://long", "s3://long-made", "sleep", args=0.2, concurrency=2)
     other = admin.transform("s3://long", "s3://long-other", "sleep", args=0.01, concurrency=2)
     for job in admin.watch_job(long.id):
@@ -334,8 +338,8 @@ def test_three_jobs_at_once_on_one_etl_don_t_mix(admin: AdminClient, s3: Any, th
         assert read(s3, f"three-{n}") == {key: data + f"-{n}".encode() for key, data in thousand.items()}
 
 
-def test_a_job_that_runs_can_t_be_removed(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "busy", {f"k{n}": b"x" for n in range(20)})
+def test_a_job_that_runs_can_t_be_removed(here: RunningServer, admin: AdminClient, s3: Any) -> None:
+    here.fill("busy", {f"k{n}": b"x" for n in range(20)})
     job = admin.transform("s3://busy", "s3://busy-made", "sleep", args=0.5)
     with pytest.raises(AdminError) as refused:
         admin.remove_job(job.id)
@@ -350,8 +354,10 @@ def test_copy_object_from_a_view_is_the_job_of_one_object(s3: Any, thousand: dic
     assert s3.get_object(Bucket="copied", Key="made")["Body"].read() == thousand["object-0001"].upper()
 
 
-def test_inspecting_finds_what_can_t_be_transformed_and_writes_nothing(admin: AdminClient, s3: Any) -> None:
-    fill(s3, "look", {"good": gzip.compress(b"x", mtime=0), "bad": b"no gzip"})
+def test_inspecting_finds_what_can_t_be_transformed_and_writes_nothing(
+    here: RunningServer, admin: AdminClient, s3: Any
+) -> None:
+    here.fill("look", {"good": gzip.compress(b"x", mtime=0), "bad": b"no gzip"})
     buckets = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
     job = ended(admin, admin.inspect("s3://look", "decompress"))
     assert (job.state, job.failed, job.done) == ("done", 1, 2)
@@ -361,7 +367,7 @@ def test_inspecting_finds_what_can_t_be_transformed_and_writes_nothing(admin: Ad
 
 
 def test_etls_of_other_runtimes_run_offline_too(here: RunningServer, admin: AdminClient, s3: Any) -> None:
-    fill(s3, "kinds", {f"k{n}": f"text {n}".encode() for n in range(12)})
+    here.fill("kinds", {f"k{n}": f"text {n}".encode() for n in range(12)})
     admin.init_code("shout", "def transform(data, context):\n    return data.upper() + b'!'\n")
     admin.init_spec(json.dumps({"name": "flip", "runtime": {"command": ["rev"]}}))
     job = ended(admin, admin.transform("s3://kinds", "s3://kinds-made", "shout>>flip>>md5"))
@@ -373,7 +379,7 @@ def test_etls_of_other_runtimes_run_offline_too(here: RunningServer, admin: Admi
 
 def test_what_jobs_run_is_counted_with_what_is_asked_inline(here: RunningServer, s3: Any, admin: AdminClient) -> None:
     """Objects, bytes and errors by code, over the jobs' processes that are long gone; and they leave few files."""
-    fill(s3, "counted", {f"k{n:02}": b"x" * 100 for n in range(20)})
+    here.fill("counted", {f"k{n:02}": b"x" * 100 for n in range(20)})
     admin.init_etl("counted-md5", "md5")
     admin.init_etl("counted-fail", "fail")
     files = []
