@@ -20,6 +20,7 @@ from transom.target.etl.limits import SLOTS, waiting
 from transom.target.etl.locks import ByteLocks
 
 _FILE_SIZE = 1024 * 1024  # of some 200 ETLs; a larger one grows
+_TURN_SIZE = 128 * 1024  # of some 25: those of one job are few, and there are many such files
 _READS, _BETWEEN_READS_S = 5, 0.01
 _TURNS = "turns"  # the locks of processes that take over each other's files
 METRICS = Path("run") / "metrics"  # in a data folder
@@ -36,7 +37,7 @@ def share(folder: Path) -> None:
 
     Where there is no room for that, it counts for itself alone.
     """
-    if _makes_room(folder, str(os.getpid())):
+    if _makes_room(folder, str(os.getpid()), _FILE_SIZE):
         os.environ[MULTIPROCESS] = str(folder)
 
 
@@ -58,18 +59,18 @@ def _take_turn(folder: Path, _pid: int) -> None:
     except OSError:
         return
     turn = f"turn-{next(n for n in itertools.count() if locks.try_lock(n))}"
-    if _makes_room(folder, turn):
+    if _makes_room(folder, turn, _TURN_SIZE):
         os.environ[MULTIPROCESS] = str(folder)
         values.ValueClass = values.MultiProcessValue(lambda: turn)  # type: ignore[no-untyped-call]
 
 
-def _makes_room(folder: Path, name: str) -> bool:
+def _makes_room(folder: Path, name: str, size: int) -> bool:
     """Give a process's files their room: they are mapped, and a page without any would kill it at the next count."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for kind in ("counter", "histogram"):
             with (folder / f"{kind}_{name}.db").open("ab") as file:
-                os.posix_fallocate(file.fileno(), 0, _FILE_SIZE)
+                os.posix_fallocate(file.fileno(), 0, size)
     except OSError:
         return False
     return True
