@@ -49,7 +49,12 @@ WhereEtl = Annotated[
 WhereArgs = Annotated[str | None, typer.Option("--where-args", help="Beside --where-etl: arguments.", metavar="JSON")]
 Concurrency = Annotated[
     int | None,
-    typer.Option("--concurrency", "--num-workers", min=1, max=1024, help="Objects at once; else one a core."),
+    typer.Option(
+        *("--concurrency", "--num-workers"),
+        min=1,
+        max=1024,
+        help="Objects at once; else one a core. Without Ray 64 at the most.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Do all of it but writing; say what would be written.")]
 Force = Annotated[bool, typer.Option("--force", help="Do what is up to date too; let a bucket be its own destination.")]

@@ -41,6 +41,7 @@ from transom.target.etl.keeper.want import forget_statuses, has_remains, wants_k
 from transom.target.etl.metrics import METRICS
 from transom.target.etl.results import sweep, sweep_after
 from transom.target.etl.workers_status import LOCAL
+from transom.target.jobs.catalog import FOLDERS
 from transom.target.store.local.folder_lock import FolderLock
 
 _READY_TIMEOUT_S = 60.0
@@ -203,13 +204,23 @@ class Supervisor:
             keys=self.credentials.exposed(),
         )
         module = "transom.gateway.offline" if process.role == "jobs" else "transom.gateway.process"
-        process.child = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, pass_fds=fds)  # noqa: S603 - one of ours
+        env = self._env_of_jobs() if process.role == "jobs" else None
+        process.child = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, pass_fds=fds, env=env)  # noqa: S603 - one of ours
         os.close(told)
         process.started = time.monotonic()
         if process.child.stdin is not None:
             with suppress(BrokenPipeError):  # it died at once: tended to like any that dies
                 process.child.stdin.write(assignment.to_json().encode())
                 process.child.stdin.close()
+
+    def _env_of_jobs(self) -> dict[str, str]:
+        """Have SQLite put what a sort doesn't hold in memory beside the jobs: /tmp may be small, or memory too.
+
+        SQLite looks once, when it is loaded: nothing that a job sets later would count.
+        """
+        jobs = self.folder / FOLDERS
+        jobs.mkdir(exist_ok=True)
+        return {**os.environ, "SQLITE_TMPDIR": str(jobs)}
 
     def _tend(self) -> None:
         now = time.monotonic()

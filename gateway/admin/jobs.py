@@ -86,7 +86,7 @@ async def remove_job(admin: Admin, request: Request, _p: Principal, _b: bytes) -
 
 async def job_errors(admin: Admin, request: Request, _p: Principal, _b: bytes) -> tuple[int, Any]:
     """A page of the objects that a job failed on: all of them are kept."""
-    after = number(request, "after", 0, low=0)
+    after = number(request, "after", 0, low=0, high=MAX_NUMBER)
     limit = number(request, "limit", _ERRORS, low=1, high=MAX_ERRORS)
     found = await asyncio.to_thread(admin.jobs.errors, request.path_params["name"], after, limit)
     told = [JobErrorShown(key=e.key, stage=e.stage, code=e.code, message=e.message).model_dump() for e in found]

@@ -119,12 +119,12 @@ class JobCatalog:
         return row is not None and bool(row[0])
 
     def errors(self, job_id: str, after: int = 0, limit: int = -1) -> Sequence[JobError]:
-        """A job's failed objects by their number, beginning beyond `after`. Raises NoSuchJob."""
+        """A job's failed objects by their number, beginning beyond `after`. Raises NoSuchJob, CatalogError."""
         self.get(job_id)
         folder = self.folder_of(job_id)
         if not (folder / WORKLIST).exists():
             return []
-        with Worklist.open(folder) as worklist:
+        with sqlite_errors(), Worklist.open(folder) as worklist:
             return worklist.errors(after, limit)
 
     # --- ordering -------------------------------------------------------------------------------

@@ -33,7 +33,6 @@ _FORGET_EACH_S = 60.0
 _AGAIN_S = 5.0  # after a look that failed
 _NO_CATALOG = os.EX_TEMPFAIL  # how a runner ends that can't begin or end its job in the catalog
 _OBEY_S = 5.0  # for a runner that was told to abort
-_LATE_S = 10.0  # for one to see that its job's time is over
 _DEATHS = 3  # of a job's runners, until it is given up
 _log = logging.getLogger("transom.jobs")
 
@@ -53,7 +52,9 @@ class Desk:
     """Starts the jobs of a data folder, at most `concurrency` at a time. `run` is what a runner does.
 
     `preload` imports what runners would import, once what was waiting at the start has its runners. Jobs that ended
-    more than `keep_s` ago are forgotten, unless it is 0.
+    more than `keep_s` ago are forgotten, unless it is 0. A runner whose job's time is over ends it itself, and has
+    `late_s` beyond that before it is ended by force: its clock starts once a killed one before it is gone, and its
+    engine there.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Desk:
     run: Callable[[Job], None]
     preload: Callable[[], None] = lambda: None
     keep_s: float = 0.0
+    late_s: float = 60.0
     _runners: dict[str, _Runner] = field(default_factory=dict)
     _ended: dict[str, str] = field(default_factory=dict)  # how runners did that the catalog wasn't told of yet
     _deaths: Counter[str] = field(default_factory=Counter)
@@ -136,7 +138,7 @@ class Desk:
         if pid == 0:
             _be_runner(self.run, job, parent)
         timeout_s = job.order.timeout_s
-        end_by = float("inf") if timeout_s is None else time.monotonic() + timeout_s + _LATE_S
+        end_by = float("inf") if timeout_s is None else time.monotonic() + timeout_s + self.late_s
         self._runners[job.id] = _Runner(pid, job, end_by)
 
     def _reap(self) -> None:

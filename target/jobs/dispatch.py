@@ -27,13 +27,19 @@ class Dispatch:
 
     `width` batches are under way at once; towards the end they get smaller, so that all end at about the same time.
     `place_of` says near which target a key's object is best done: a batch is of one place, and places take turns.
+    `stage` is to blame where a worker dies, "" where that may be one of several.
     """
 
     def __init__(
-        self, worklist: Worklist, pending: int, width: int, place_of: Callable[[str], str] = lambda _key: ""
+        self,
+        worklist: Worklist,
+        pending: int,
+        width: int,
+        place_of: Callable[[str], str] = lambda _key: "",
+        stage: str = "",
     ) -> None:
         self._worklist, self._left, self._width = worklist, pending, width
-        self._place_of = place_of
+        self._place_of, self._stage = place_of, stage
         self._pages: deque[tuple[str, deque[Item]]] = deque()
         self._read = 0
         self._alone: deque[Item] = deque()
@@ -109,7 +115,7 @@ class Dispatch:
                 self._left += 1
             else:
                 message = f"its worker died {_TRIES_ALONE} times ({how}); with signal 9, memory may have run out"
-                outcomes.append(Outcome(item.n, "failed", code="EtlCrashed", message=message))
+                outcomes.append(Outcome(item.n, "failed", stage=self._stage, code="EtlCrashed", message=message))
         return outcomes
 
     def _learn(self, each_s: float) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from transom.cluster.catalog import Catalog
-from transom.target.errors import BucketExists, EtlUnavailable, NoSuchBucket
+from transom.target.errors import BucketExists, EtlUnavailable, NoSuchBucket, ReadOnlyStore, StoreFull
 from transom.target.etl.registry import Registry
 from transom.target.jobs.alarm import Alarm
 from transom.target.jobs.check import Plans, check_order
@@ -28,7 +28,7 @@ from transom.target.jobs.sync import delete_gone
 from transom.target.jobs.tally import Tally
 from transom.target.jobs.worklist import Worklist
 
-MAKE_ROOM = "Make room, and start the same job anew: it does only the rest."
+_NO_BUCKET = (NoSuchBucket.__name__, ReadOnlyStore.__name__)
 _STARTING_S = 120.0  # for an ETL whose worker is just coming up
 _PAUSE_S = 0.1
 
@@ -123,7 +123,9 @@ class Run:
             error = self.worklist.errors(limit=1)[0]
             raise JobStopped(f"'{error.key}' failed, and the job was to stop then: {error.message}")
         place_of = partial(self.engine.place_of, self.order.source.bucket)
-        dispatch = Dispatch(self.worklist, counts.total - counts.done, self.width, place_of)
+        stages = plans.made.stages if plans.made is not None and plans.judged is None else ()
+        stage = stages[0].etl if len(stages) == 1 else ""
+        dispatch = Dispatch(self.worklist, counts.total - counts.done, self.width, place_of, stage)
         order = self.order.model_copy(update={"keys": None})  # a million keys would be sent to every worker
         work = TransformWork(self.job.id, order, plans.made, self.job.owner, plans.judged)
         with closing(self.engine.run(work, dispatch, width=self.width, look=self._idle)) as results:
@@ -151,8 +153,10 @@ class Run:
         decided, by_n = list(outcomes), {item.n: item for item in items}
         self.tally.note(decided, by_n)
         for outcome in decided:
-            if outcome.code == "StoreFull":
-                raise JobStopped(f"{outcome.message} {MAKE_ROOM}")
+            if outcome.code == StoreFull.__name__:
+                raise StoreFull(outcome.message)
+            if outcome.code in _NO_BUCKET and not outcome.stage:  # each of the others would fail likewise
+                raise JobStopped(outcome.message or f"a bucket of the job is gone: {outcome.code}")
             if outcome.state == "failed" and not self.order.continue_on_error:
                 raise JobStopped(f"'{by_n[outcome.n].key}' failed, and the job was to stop then: {outcome.message}")
 
@@ -162,7 +166,9 @@ class Run:
         if not self.order.sync or counts.failed or counts.done < counts.total:
             return
         self.tally.enter("deleting")
-        self.worklist.deleted(site.wait(self.alarm.over(delete_gone(site.store, self.order, self.worklist))))
+        before = 0 if self.order.dry_run else counts.deleted  # by a run of this job that was killed then, or retried
+        tell = lambda deleted: self.worklist.deleted(before + deleted)  # noqa: E731
+        site.wait(self.alarm.over(delete_gone(site.store, self.order, self.worklist, tell)))
 
     # --- sorting ----------------------------------------------------------------------------------
 

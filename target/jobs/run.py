@@ -21,13 +21,13 @@ from pathlib import Path
 from transom.cluster.catalog import Catalog
 from transom.cluster.records import CatalogError
 from transom.cluster.stamp import Stamp
-from transom.target.errors import TargetError
+from transom.target.errors import StoreFull, TargetError
 from transom.target.etl.error_log import ErrorLog
 from transom.target.jobs.alarm import Alarm, JobAborted, JobTimedOut
 from transom.target.jobs.catalog import FOLDERS, STAMP, JobCatalog
 from transom.target.jobs.engines.base import Engine, Opener, WorkFailed
 from transom.target.jobs.order import EngineName
-from transom.target.jobs.phases import MAKE_ROOM, JobStopped, Run
+from transom.target.jobs.phases import JobStopped, Run
 from transom.target.jobs.records import Counts, Job, JobState
 from transom.target.jobs.site import Site
 from transom.target.jobs.tally import Tally
@@ -38,6 +38,7 @@ _ERRORS = "errors.sqlite"  # in a data folder
 _ROOM, _ROOM_BYTES = "room", 256 * 1024
 _OTHERS_END_S = 30.0  # for what is left of a killed run of this job
 _PAUSE_S = 0.05
+_MAKE_ROOM = "Make room, and start the same job anew: it does only the rest."
 _SAID = (JobTimedOut, JobStopped, Collision, CatalogError)  # their texts are meant for whoever asked for the job
 _log = logging.getLogger("transom.jobs")
 
@@ -93,25 +94,27 @@ def run_job(settings: RunSettings, job: Job) -> None:
 def _alone_in(folder: Path) -> Iterator[Path]:
     """Hold a job's folder, once what is left of a killed run has ended; yield an empty folder for temporary files.
 
-    Whatever is forked meanwhile holds it too.
+    Whatever is forked meanwhile holds it too. Raises CatalogError where that can't be had now: on a full disk, say.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    fd = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     scratch = folder / SCRATCH
-    try:
-        _lock(fd)
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            fd = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            held.callback(os.close, fd)
+            _lock(fd)
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir()
+        except OSError as error:
+            raise CatalogError(f"its folder can't be used: {error}") from error
         _keep_room(scratch)
         yield scratch
         shutil.rmtree(scratch, ignore_errors=True)
-    finally:
-        os.close(fd)
 
 
 def _keep_room(scratch: Path) -> None:
     """Have the catalog find room for the job's end, also where the job filled the disk."""
-    with (scratch / _ROOM).open("wb") as file, suppress(OSError):
+    with suppress(OSError), (scratch / _ROOM).open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, _ROOM_BYTES)
 
 
@@ -161,7 +164,9 @@ def _explain(failure: BaseException | None) -> _Ending:
     if isinstance(failure, JobAborted):
         return _Ending("aborted")
     if _is_full(failure):
-        return _Ending("failed", f"The disk is full. {MAKE_ROOM}")
+        return _Ending("failed", f"The disk is full. {_MAKE_ROOM}")
+    if isinstance(failure, StoreFull):
+        return _Ending("failed", f"{failure.message} {_MAKE_ROOM}")
     if isinstance(failure, TargetError):
         return _Ending("failed", failure.message or type(failure).__name__)
     if isinstance(failure, _SAID):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from transom.target.errors import NoSuchBucket, NoSuchKey, PreconditionFailed
@@ -23,15 +23,15 @@ from transom.target.store.base import ObjectInfo, Store, WriteCondition
 _AT_ONCE = 64
 
 
-async def delete_gone(store: Store, order: Order, worklist: Worklist) -> int:
-    """Delete what the source has no object for any more; after a run without failures. Returns how many.
+async def delete_gone(store: Store, order: Order, worklist: Worklist, tell: Callable[[int], None]) -> None:
+    """Delete what the source has no object for any more; after a run without failures. `tell`s how many so far.
 
     An object goes if a job made it of a key of this source which the order chooses, if nothing of the worklist becomes
     it, and if that key is gone now: a source that is only left out, by a predicate or by a transformer, keeps what was
     made of it. Each is deleted as it was seen: one that was written since stays. A dry run only counts.
     """
     if order.destination is None or not await _is_there(store, order.destination.bucket):
-        return 0
+        return
     scope = _Scope.of(order)
     deleted = 0
     after: str | None = ""
@@ -42,8 +42,8 @@ async def delete_gone(store: Store, order: Order, worklist: Worklist) -> int:
         for some in _batches(candidates):
             gone = await asyncio.gather(*(_delete_if_gone(store, order, info, key) for info, key in some))
             deleted += sum(gone)
+            tell(deleted)
         after = page.next_after
-    return deleted
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from transom.cluster.sqlite import connect, transaction
+from transom.cluster.sqlite import alone, connect, transaction
 from transom.target.jobs.records import Counts, Item, JobError, Outcome, Selected
 
 WORKLIST = "work.sqlite"  # in a job's folder
@@ -65,13 +65,14 @@ class Worklist:
     def open(cls, folder: Path) -> Worklist:
         """Open the list in a job's folder, making both if there is none. Raises sqlite3.Error."""
         folder.mkdir(parents=True, exist_ok=True)
-        db = connect(folder / WORKLIST, durable=False)
-        try:
-            db.executescript(_SCHEMA)
-        except BaseException:
-            db.close()
-            raise
-        return cls(db)
+        with alone(folder / WORKLIST):
+            db = connect(folder / WORKLIST, durable=False)
+            try:
+                db.executescript(_SCHEMA)
+            except BaseException:
+                db.close()
+                raise
+            return cls(db)
 
     def __enter__(self) -> Self:
         return self

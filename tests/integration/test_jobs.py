@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -288,7 +289,8 @@ def test_an_object_that_kills_its_worker_fails_alone(here: RunningServer, admin:
     here.fill("kills", {f"k{n}": b"x" for n in range(6)})
     job = ended(admin, admin.transform("s3://kills", "s3://kills-made", "crash"))
     assert (job.state, job.failed) == ("done", 6)
-    assert {error.code for error in admin.job_errors(job.id)} == {"EtlCrashed"}
+    assert {(error.stage, error.code) for error in admin.job_errors(job.id)} == {("crash", "EtlCrashed")}
+    assert {error.key for error in admin.etl_errors("crash")} == {f"k{n}" for n in range(6)}
     assert ended(admin, admin.transform("s3://kills", "s3://kills-fine", "upper")).written == 6
 
 
@@ -375,6 +377,13 @@ def test_etls_of_other_runtimes_run_offline_too(here: RunningServer, admin: Admi
     for key, made in read(s3, "kinds-made").items():
         text = f"TEXT {key[1:].removesuffix('.txt')}!"[::-1].encode()
         assert made in {hashlib.md5(text).hexdigest().encode(), hashlib.md5(text + b"\n").hexdigest().encode()}
+
+
+def test_what_a_sort_does_not_hold_in_memory_is_beside_the_jobs(here: RunningServer) -> None:
+    """SQLite takes the folder from what its process began with."""
+    environ = Path(f"/proc/{here.desk()}/environ").read_bytes().split(b"\0")
+    assert f"SQLITE_TMPDIR={here.folder / 'jobs'}".encode() in environ
+    assert (here.folder / "jobs").is_dir()
 
 
 def test_what_jobs_run_is_counted_with_what_is_asked_inline(here: RunningServer, s3: Any, admin: AdminClient) -> None:

@@ -150,6 +150,7 @@ def test_jobs_are_listed_a_page_at_a_time(wire: Wire, bucket: str, admin: AdminC
     second = json.loads(wire.get(f"{path}?before={first['next']}&limit=1").body)
     assert [job["id"] for job in (*first["jobs"], *second["jobs"])] == ids
     assert wire.get(f"{path}?limit=1001").status == 400
+    assert wire.get(f"{path}/{ids[0]}/errors?after={2**63}").status == 400
 
 
 def test_an_aborted_job_leaves_its_etl_and_other_jobs_alone(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transom.plugins.builtin.tar_stream import ENCODING
-from transom.target.errors import JobRefused
+from transom.target.errors import JobRefused, StoreFull
 from transom.target.jobs.engines.base import Engine
 from transom.target.jobs.naming import MAX_KEY_BYTES
 from transom.target.jobs.order import Order, Sorting
@@ -67,8 +67,9 @@ class Planner:
             self._scan(spill)
             self.look("sorting")
             spill.watch(lambda: self.look("sorting"))
-            self._order(spill)
-            self._cut(spill, names)
+            with spill.stoppable():
+                self._order(spill)
+                self._cut(spill, names)
         finally:
             spill.close()
         sync(self.folder)
@@ -119,6 +120,8 @@ class Planner:
 
     def _note(self, spill: Spill, found: Iterable[Scanned]) -> None:
         for each in found:
+            if each.code == StoreFull.__name__:  # nothing is wrong with that source
+                raise StoreFull(each.message)
             if each.code:
                 spill.leave_out(each.source)
                 self._fail([_failed(each.source, each.code, each.message)])

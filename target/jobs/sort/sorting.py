@@ -5,10 +5,8 @@ It knows nothing of the job's state or of who watches it.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +23,6 @@ from transom.target.jobs.worklist import Worklist
 
 UNPACKED = "unpacked"  # in the scratch folder, which the workers of this machine share
 _PAGE = 1000
-_SQLITE_FOLDER = "SQLITE_TMPDIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +56,36 @@ def sort_job(sort: Sort) -> str:
     """
     local = sort.order.engine == "local"
     unpacked = sort.site.scratch / UNPACKED if local else None
-    with _spilling_in(sort.folder):
-        if not sort.worklist.sealed or not (sort.folder / RECORDS).exists():
-            Planner(
-                *(sort.site, sort.order, sort.engine, sort.worklist),
-                *(sort.folder, unpacked, sort.width, sort.look),
-            ).plan()
-        sort.planned()
-        spill = Spill.open(sort.folder)
-        try:
-            _write(sort, spill, unpacked)
-            made = _summary(sort.order, spill)
-        finally:
-            spill.close()
-            if unpacked is not None:
-                shutil.rmtree(unpacked, ignore_errors=True)
-        (sort.folder / RECORDS).unlink()  # it may be large, and whoever tries again plans anew
-        return made
+    sort.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        made = _sort(sort, unpacked)
+    except Exception:
+        _leave(sort.folder, unpacked)
+        raise
+    _leave(sort.folder, unpacked)
+    return made
+
+
+def _sort(sort: Sort, unpacked: Path | None) -> str:
+    if not sort.worklist.sealed or not (sort.folder / RECORDS).exists():
+        Planner(
+            *(sort.site, sort.order, sort.engine, sort.worklist),
+            *(sort.folder, unpacked, sort.width, sort.look),
+        ).plan()
+    sort.planned()
+    spill = Spill.open(sort.folder)
+    try:
+        _write(sort, spill, unpacked)
+        return _summary(sort.order, spill)
+    finally:
+        spill.close()
+
+
+def _leave(folder: Path, unpacked: Path | None) -> None:
+    """Remove what may be large: whoever tries again plans anew, and only one that was killed goes on with it."""
+    (folder / RECORDS).unlink(missing_ok=True)
+    if unpacked is not None:
+        shutil.rmtree(unpacked, ignore_errors=True)
 
 
 def _write(sort: Sort, spill: Spill, unpacked: Path | None) -> None:
@@ -130,18 +140,3 @@ def _summary(order: Order, spill: Spill) -> str:
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-@contextmanager
-def _spilling_in(folder: Path) -> Iterator[None]:
-    """Have SQLite put what a query doesn't hold in memory beside the rest: /tmp may be memory too."""
-    before = os.environ.get(_SQLITE_FOLDER)
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ[_SQLITE_FOLDER] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_SQLITE_FOLDER]
-        else:
-            os.environ[_SQLITE_FOLDER] = before

@@ -211,11 +211,11 @@ class Spill:
         way = "DESC" if sorting.descending else "ASC"
         if sorting.by == "shuffle":
             self._db.create_function("rank", 1, lambda name: rank(sorting.seed, name), deterministic=True)
-            with self._stoppable():
+            with self.stoppable():
                 self._db.execute("UPDATE records SET value = rank(name)")
         if sorting.by == "key":
             return iter(self._db.execute(f"SELECT name, stored FROM records ORDER BY name {way}"))  # noqa: S608
-        with self._stoppable():
+        with self.stoppable():
             self._db.execute(f"CREATE INDEX records_value ON records (value {way}, name, stored)")
         return iter(self._db.execute(f"SELECT name, stored FROM records ORDER BY value {way}, name"))  # noqa: S608
 
@@ -265,12 +265,13 @@ class Spill:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN")
-        with self._stoppable():
+        with self.stoppable():
             yield  # without a journal there is no going back: whoever fails begins anew
         self._db.execute("COMMIT")
 
     @contextlib.contextmanager
-    def _stoppable(self) -> Iterator[None]:
+    def stoppable(self) -> Iterator[None]:
+        """Raise what `watch`ing raised where SQLite only says that it was interrupted."""
         try:
             yield
         except sqlite3.OperationalError:

@@ -42,21 +42,24 @@ class Unpacked:
         path = self._folder / f"{hashlib.sha256(named).hexdigest()[:32]}.tar"
         if (found := _opened(path)) is not None:
             return found
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second finds it done
-            return _opened(path) or self._unpack(path, reader)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second finds it done
+                return _opened(path) or self._unpack(path, reader)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFull(f"There is no room in {self._folder} to unpack a compressed shard.") from error
+            raise
 
     def _unpack(self, path: Path, reader: ObjectReader) -> tuple[OpenFile, int]:
         part, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
         try:
             size = _written(part, reader)
             Path(name).rename(path)
-        except BaseException as error:
+        except BaseException:
             os.close(part)
             Path(name).unlink()
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreFull(f"There is no room in {self._folder} to unpack a compressed shard.") from error
             raise
         self._crowd_out(path)
         return OpenFile(part), size

@@ -35,7 +35,7 @@ def main() -> None:
     folder, concurrency, keep_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda signum, _: stopping.append(signum))
-    Desk(folder, concurrency, lambda job: run(folder, job), keep_s=keep_s).serve(lambda: bool(stopping))
+    Desk(folder, concurrency, lambda job: run(folder, job), keep_s=keep_s, late_s=2.0).serve(lambda: bool(stopping))
 
 
 main()

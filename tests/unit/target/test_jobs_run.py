@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.target.job_site import LIMITS, PLAIN
 from transom.cluster.catalog import Catalog
-from transom.cluster.records import ViewRecord
+from transom.cluster.records import CatalogError, ViewRecord
 from transom.plugins.manager import Transformers
 from transom.target.errors import StoreFull
 from transom.target.etl.metrics import EtlMetrics
@@ -26,7 +26,7 @@ from transom.target.jobs.order import Order
 from transom.target.jobs.records import Job, Selected
 from transom.target.jobs.run import SCRATCH, RunSettings, run_job
 from transom.target.jobs.site import Site
-from transom.target.jobs.worklist import Worklist
+from transom.target.jobs.worklist import WORKLIST, Worklist
 from transom.target.store.base import Bucket, ObjectInfo, Whole
 from transom.target.store.local import LocalStore
 
@@ -199,6 +199,45 @@ def test_a_full_disk_ends_the_job_and_says_what_to_do(bench: Bench) -> None:
     assert "The disk is full. Make room, and start the same job anew" in job.message
     bench.store = LocalStore
     assert bench.run().counts.written == 3
+
+
+@pytest.mark.parametrize("bucket", ["src", "dst"])
+def test_a_bucket_that_is_deleted_meanwhile_ends_the_job_and_is_named(bench: Bench, bucket: str) -> None:
+    """The other objects are not tried one after the other, each to fail likewise."""
+    with closing(bench.site(bench.folder)) as site:
+        site.wait(LocalStore.put_many(site.store, "src", [Whole(f"more{n:03}", b"x", PLAIN) for n in range(300)]))
+
+    def delete() -> None:
+        bench.between = lambda: None
+        with closing(bench.site(bench.folder)) as site:
+            for info in site.wait(site.store.list_objects(bucket)).objects:
+                site.wait(site.store.delete(bucket, info.key))
+            site.wait(site.store.delete_bucket(bucket))
+
+    bench.between = delete
+    job = bench.run()
+    assert (job.state, f"no bucket {bucket}" in job.message) == ("failed", True)
+    assert job.counts.done < 303
+
+
+def test_a_folder_that_can_not_be_used_leaves_the_job_waiting(bench: Bench) -> None:
+    """As on a full disk: whoever runs jobs tries again later, and nothing has failed."""
+    job = bench.jobs.add(Order(source="s3://src", destination="s3://dst", etl="upper"), "ann")
+    folder = bench.jobs.folder_of(job.id)
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("in the way")
+    with pytest.raises(CatalogError, match="folder can't be used"):
+        bench.again(job)
+    assert bench.jobs.get(job.id).state == "queued"
+    folder.unlink()
+    assert bench.again(job).state == "done"
+
+
+def test_errors_that_can_not_be_read_are_the_catalogs(bench: Bench) -> None:
+    job = bench.run()
+    (bench.jobs.folder_of(job.id) / WORKLIST).write_bytes(b"no database" * 1000)
+    with pytest.raises(CatalogError):
+        bench.jobs.errors(job.id)
 
 
 def test_a_failure_ends_a_job_that_is_to_stop_then(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from tests.unit.target.sort_rig import packed as archive
 from tests.unit.target.sort_rig import unpacked as files_of
 from transom.plugins.contract import Reject
 from transom.target.errors import SourceChanged, StoreFull
+from transom.target.jobs.alarm import JobAborted
 from transom.target.jobs.order import Sorting
 from transom.target.jobs.sort import packing, unpacked
 from transom.target.jobs.sort.archive import end_mark, stored_size
@@ -223,6 +224,23 @@ def test_a_long_query_is_ended_by_what_look_raises(tmp_path: Path, monkeypatch: 
     spill.watch(stop)
     with pytest.raises(KeyboardInterrupt):
         spill.gather()
+    spill.close()
+
+
+def test_a_long_look_at_what_is_spilled_is_ended_likewise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transom.target.jobs.sort.spill._STEPS", 100)
+    spill = Spill.create(tmp_path)
+    spill.add_sources([SourceObject(n, "b", f"{n}.x", 1, "e", Kind.PLAIN, b"%d.x" % n) for n in range(2000)])
+    spill.add_plain(spill.sources([Kind.PLAIN], after=-1, limit=-1))
+    spill.gather()
+
+    def stop() -> None:
+        raise JobAborted
+
+    spill.watch(stop)
+    for look in (spill.twice, spill.totals):
+        with pytest.raises(JobAborted), spill.stoppable():
+            look()
     spill.close()
 
 

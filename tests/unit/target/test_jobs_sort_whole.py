@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import tarfile
@@ -15,7 +16,7 @@ from backports import zstd
 from tests.unit.target.job_site import Rig, open_rig
 from tests.unit.target.sort_rig import HereEngine, Sorter, packed, unpacked
 from transom.plugins.manager import Transformers
-from transom.target.errors import JobRefused
+from transom.target.errors import JobRefused, StoreFull
 from transom.target.etl.registry import Registry
 from transom.target.jobs.sort import planning, scan
 from transom.target.jobs.sort.scan import ScanTask
@@ -73,7 +74,7 @@ def test_records_are_sorted_by_name_and_their_members_stay_together_in_their_ord
             expected = record.encode() * 300 if name.endswith("jpg") else b"%d\n" % (int(record) * 7 % 60)
             assert data == expected
     assert list(dict.fromkeys(sorter.phases)) == ["listing", "scanning", "sorting", "writing"]
-    assert [path.name for path in (sorter.root / "jobs" / "job").iterdir()] == ["work.sqlite"]
+    assert sorted(path.name for path in (sorter.root / "jobs" / "job").iterdir()) == ["work.sqlite", "work.sqlite.lock"]
 
 
 def test_descending(rig: Rig, sorter: Sorter) -> None:
@@ -454,6 +455,42 @@ def test_a_sort_that_was_stopped_while_scanning_begins_anew(rig: Rig, sorter: So
     sorter.look = None
     assert sorter.sort().written == 6
     assert len(sorter.records()) == 120
+
+
+@pytest.mark.parametrize("phase", ["listing", "sorting", "writing"])
+def test_a_sort_that_ended_in_an_error_leaves_nothing_large(rig: Rig, sorter: Sorter, phase: str) -> None:
+    put_shards(rig)
+
+    def end(reached: str) -> None:
+        if reached == phase:
+            raise RuntimeError(phase)
+
+    sorter.look = end
+    with pytest.raises(RuntimeError):
+        sorter.sort()
+    assert not list((sorter.root / "jobs" / "job").glob("records*"))
+    sorter.look = None
+    counts = sorter.sort()
+    assert counts.written + counts.unchanged == 6
+
+
+def test_a_full_disk_ends_a_sort_and_is_no_fault_of_an_archive(
+    rig: Rig, sorter: Sorter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.put("a.tar.gz", gzip.compress(packed([("a.x", b"1")])))
+    rig.put("b.tar", packed([("b.x", b"1")]))
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("transom.target.jobs.sort.unpacked._written", full)
+    with pytest.raises(StoreFull, match="no room"):
+        sorter.sort()
+    assert (sorter.errors(), list(shards(rig))) == ([], [])
+    monkeypatch.undo()
+    monkeypatch.setattr("transom.target.jobs.sort.unpacked.tempfile.mkstemp", full)
+    with pytest.raises(StoreFull, match="no room"):
+        sorter.sort("another")
 
 
 def test_a_source_that_changed_since_it_was_scanned_fails_the_shards_that_need_it(rig: Rig, sorter: Sorter) -> None:

@@ -36,7 +36,10 @@ class Rig:
 
     async def sync(self, source: str = "s3://src", destination: str = "s3://dst", **asked: Any) -> int:
         order = {"source": source, "destination": destination, "etl": "echo", "sync": True, **asked}
-        return await delete_gone(self.store, Order.model_validate(order), self.worklist)
+        told = [0]
+        await delete_gone(self.store, Order.model_validate(order), self.worklist, told.append)
+        assert told == sorted(told)
+        return told[-1]
 
 
 def said(bucket: str | None, key: str, to: str = "dst") -> dict[str, str]:
