@@ -73,7 +73,7 @@ def stop(names: Names = None, every: All = False, endpoint: Endpoint = DEFAULT_E
 
 @app.command()
 def restart(name: Name, wait: Wait = True, endpoint: Endpoint = DEFAULT_ENDPOINT, as_json: Json = False) -> None:
-    """Replace an ETL's workers by fresh ones."""
+    """Replace the workers that are kept for an ETL by fresh ones; where none are, nothing is replaced."""
     with admin(endpoint) as client:
         show_one(client.restart_etl(name, wait=wait), as_json=as_json)
 

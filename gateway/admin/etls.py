@@ -83,7 +83,9 @@ async def restart_etl(admin: Admin, request: Request, principal: Principal, _b: 
 
 async def remove_etl(admin: Admin, request: Request, _p: Principal, _b: bytes) -> tuple[int, Any]:
     """Forget an ETL that no view uses; its workers end."""
-    await asyncio.to_thread(admin.catalog.remove_etl, request.path_params["name"])
+    name = request.path_params["name"]
+    await asyncio.to_thread(admin.catalog.remove_etl, name)
+    await asyncio.to_thread(admin.monitor.forget, name)
     return 204, None
 
 

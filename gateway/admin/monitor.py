@@ -6,7 +6,9 @@ It reads what the targets left in the data folder and asks no process anything.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,11 @@ class Monitor:
     def queue_of(self, etl: str) -> int:
         """How many requests wait for a place of the ETL just now."""
         return queued(self.folder, etl, self.queue)
+
+    def forget(self, etl: str) -> None:
+        """Forget the errors of an ETL that was removed: another may get its name."""
+        with suppress(sqlite3.Error):  # it is removed all the same
+            self.errors_log.forget(etl)
 
     def errors(self, etl: str, limit: int) -> list[dict[str, Any]]:
         """The newest errors of one ETL, JSON-ready."""

@@ -26,6 +26,9 @@ from transom.target.etl.transports.frames import FramedProgram, RefusedError
 from transom.target.etl.watch import Watch
 
 _START_TIMEOUT_S = 30.0
+# What runs may leave behind in a worker before another takes its place: more than libraries keep for themselves, and
+# little enough that the workers of a machine, one a core, don't fill it with what a transformer never lets go of.
+MAX_GROWTH = 1024**3
 J = TypeVar("J")
 J_contra = TypeVar("J_contra", contravariant=True)
 
@@ -61,14 +64,18 @@ class Task:
 class Worker:
     """One worker process. It ends when its socket closes or its parent dies."""
 
-    def __init__(self, etl: str, scratch_folder: Path) -> None:
-        """Start one for `etl`, which is named where it does not start; any ETL may use it later."""
+    def __init__(self, etl: str, scratch_folder: Path, max_growth: int = MAX_GROWTH) -> None:
+        """Start one for `etl`, which is named where it does not start; any ETL may use it later.
+
+        Once it holds `max_growth` bytes more after a run than it began with, it is not to be used again.
+        """
+        self._outgrown = False
         self._scratch = Path(tempfile.mkdtemp(prefix=f"worker.{os.getpid()}.", dir=scratch_folder))
         ours, theirs = socket.socketpair()
         ends, self._lifeline = os.pipe()
         with theirs:
             inherited = (theirs.fileno(), ends)
-            arguments = [str(theirs.fileno()), str(ends), str(self._scratch)]
+            arguments = [str(theirs.fileno()), str(ends), str(self._scratch), str(max_growth)]
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-m", "transom.target.etl.worker", *arguments],
                 pass_fds=inherited,
@@ -86,12 +93,13 @@ class Worker:
         """Run a transformer; raises EtlCrashed, EtlFailed, Skip, Reject, and what `watch` has to say."""
         etl = task.context.etl
         try:
-            yield from self._program.exchange(task.told(), chunks, watch)
+            self._outgrown = bool((yield from self._program.exchange(task.told(), chunks, watch)))
         except (EOFError, ConnectionError) as error:
             code = self._exit_code()
             raise EtlCrashed(f"ETL '{etl}' crashed: its worker process ended with {code}", etl=etl) from error
         except RefusedError as error:
             told = json.loads(error.payload)
+            self._outgrown = told["outgrown"]
             if told["kind"] == "timeout" and task.context.remaining_s() <= 0:
                 # the worker keeps to what it was told, whatever the clock stood still since
                 raise watch.timeout() from None
@@ -100,7 +108,7 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether it waits for a task: only then can it be used again."""
-        return self._program.idle
+        return self._program.idle and not self._outgrown
 
     @property
     def alive(self) -> bool:
@@ -193,8 +201,9 @@ class Pool(Generic[J]):
 class WorkerPool(Pool[Task]):
     """The pool of workers that run installed transformers."""
 
-    def __init__(self, scratch_folder: Path) -> None:
-        super().__init__(lambda task, _: Worker(task.context.etl, scratch_folder))
+    def __init__(self, scratch_folder: Path, max_growth: int = MAX_GROWTH) -> None:
+        """Their files go below the folder. One that has grown by so many bytes is let go of, after a run."""
+        super().__init__(lambda task, _: Worker(task.context.etl, scratch_folder, max_growth))
 
 
 def _failure(etl: str, error: dict[str, Any]) -> Exception:

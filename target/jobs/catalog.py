@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from transom.target.jobs.records import ENDED, Counts, Job, JobError, JobState
 from transom.target.jobs.worklist import WORKLIST, Worklist
 
 JOBS, FOLDERS, STAMP = "jobs.sqlite", "jobs", "jobs.stamp"  # in a data folder
+RECORDS = "records.sqlite"  # in a job's folder: what a sort is gone on with
 MAX_MESSAGE_CHARS = 4000
 UNREADABLE = "another version of Transom took this job, and this one can't read what was asked: ask for it again"
 _ID_BYTES = 4
@@ -226,7 +227,12 @@ class JobCatalog:
                 self._db.execute("PRAGMA synchronous = FULL")
 
     def finish(self, job_id: str, state: JobState, counts: Counts | None = None, message: str = "") -> None:
-        """End a running job; without `counts` those last known stay. One that ended already stays as it is."""
+        """End a running job; without `counts` those last known stay. One that ended already stays as it is.
+
+        What only a job that goes on needs is removed: it may be large.
+        """
+        with suppress(OSError):
+            (self.folder_of(job_id) / RECORDS).unlink(missing_ok=True)
         with self._changing() as db:
             db.execute(
                 "UPDATE jobs SET state = ?, phase = '', message = ?, counts = coalesce(?, counts), ended_s = ?,"

@@ -67,7 +67,7 @@ class Run:
             return self._sort(site)
         self._list(site, plans)
         self._ensure_bucket(site)
-        self._transform(plans)
+        self._transform(site, plans)
         self._delete_gone(site)
         return self._undecided()
 
@@ -116,7 +116,7 @@ class Run:
         if self.job.retries and self.worklist.retry_failed(self.job.retries):
             site.wait(self.alarm.over(select_again(site, self.order, plans.made, self.worklist)))
 
-    def _transform(self, plans: Plans) -> None:
+    def _transform(self, site: Site, plans: Plans) -> None:
         self.tally.enter("inspecting" if self.order.kind == "inspect" else "transforming")
         counts = self.tally.counts
         if counts.failed and not self.order.continue_on_error:
@@ -130,7 +130,11 @@ class Run:
         work = TransformWork(self.job.id, order, plans.made, self.job.owner, plans.judged)
         with closing(self.engine.run(work, dispatch, width=self.width, look=self._idle)) as results:
             for finished in results:
-                self._note(dispatch.take(finished), finished.task.items)
+                decided = dispatch.take(finished)
+                if finished.result is None and stage:  # who died counts nothing
+                    for outcome in decided:
+                        site.pipelines.metrics.failed(stage, outcome.code)
+                self._note(decided, finished.task.items)
                 self.alarm.check()
 
     def _undecided(self) -> str:
@@ -167,7 +171,10 @@ class Run:
             return
         self.tally.enter("deleting")
         before = 0 if self.order.dry_run else counts.deleted  # by a run of this job that was killed then, or retried
-        tell = lambda deleted: self.worklist.deleted(before + deleted)  # noqa: E731
+
+        def tell(deleted: int) -> None:
+            self.worklist.deleted(before + deleted)
+
         site.wait(self.alarm.over(delete_gone(site.store, self.order, self.worklist, tell)))
 
     # --- sorting ----------------------------------------------------------------------------------

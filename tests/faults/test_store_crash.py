@@ -10,11 +10,37 @@ import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
+from tests.wire import eventually
+from transom.target.store.base import Attributes
+from transom.target.store.conformance import body_of
 from transom.target.store.local import LocalStore
 
 CHILD = str(Path(__file__).with_name("putting_child.py"))
+MIB = 1024 * 1024
+HOLDING_CHILD = """
+import asyncio, pathlib, sys
+from transom.target.store.base import Attributes
+from transom.target.store.local import LocalStore
+
+async def body():
+    for _ in range(24):
+        yield bytes(1 << 20)
+    print("under way", flush=True)
+    await asyncio.Event().wait()
+
+async def main():
+    store = LocalStore.at(pathlib.Path(sys.argv[1]), threads=2)
+    reader = await store.open("b", "small")
+    assert reader.path.read_bytes() == b"small"
+    await store.put("b", "large", body(), Attributes())
+
+asyncio.run(main())
+"""
 body_for = runpy.run_path(CHILD)["body_for"]
 
 
@@ -121,3 +147,65 @@ async def test_a_process_goes_on_when_another_is_killed(tmp_path: Path) -> None:
     await said.listen(second, until_stored=before + 200)
     await kill(second, said)
     await check(tmp_path, said)
+
+
+def under_way(root: Path) -> list[Path]:
+    return list((root / "tmp").iterdir())
+
+
+class OurPut:
+    """A large put of this process, under way until told to end, and a link to another object."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self.began, self.end = asyncio.Event(), asyncio.Event()
+        self.task = asyncio.create_task(store.put("b", "ours", self._body(), Attributes()))
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield bytes(MIB)
+        self.began.set()
+        await self.end.wait()
+        yield b"end"
+
+
+async def kill_in_the_middle(root: Path) -> None:
+    """Have a child that has begun a large put, and has a link, killed; while it lives nothing of it goes."""
+    before = len(under_way(root))
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", HOLDING_CHILD, str(root), stdout=PIPE)
+    assert child.stdout is not None
+    assert await child.stdout.readline() == b"under way\n"
+    await LocalStore.at(root, threads=1).close()
+    assert len(under_way(root)) == before + 2
+    assert sum(path.stat().st_size for path in under_way(root)) > 20 * MIB
+    child.send_signal(signal.SIGKILL)
+    assert await child.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("then", ["opens", "closes", "keeps house"])
+async def test_what_a_killed_process_left_goes_while_others_work(tmp_path: Path, then: str) -> None:
+    await make(tmp_path)
+    ours = LocalStore.at(tmp_path, threads=2, housekeeping_s=0.1 if then == "keeps house" else 3600)
+    other = LocalStore.at(tmp_path, threads=2)
+    stores = [ours, other]
+    await ours.put("b", "small", body_of(b"small"), Attributes())
+    put, reader = OurPut(ours), await ours.open("b", "small")
+    link = reader.path
+    assert link is not None
+    await put.began.wait()
+    await kill_in_the_middle(tmp_path)
+    if then == "opens":
+        stores.append(LocalStore.at(tmp_path, threads=1))
+    elif then == "closes":
+        await other.close()
+    else:
+        await asyncio.to_thread(eventually, lambda: len(under_way(tmp_path)) <= 2)
+    assert len(under_way(tmp_path)) == 2  # ours
+    assert link.read_bytes() == b"small"
+    reader.close()
+    put.end.set()
+    assert (await put.task).size == 4 * MIB + 3
+    assert await listed(ours) == {"small", "ours"}
+    for store in stores:
+        await store.close()
+    assert not under_way(tmp_path)
+    assert not list((tmp_path / "makers").iterdir())

@@ -159,7 +159,7 @@ def test_a_worker_that_may_be_out_of_reach_is_told_what_its_spec_must_say(
     worker = keeper.start(keeper.order("", runtime=ends))
     assert [bool(address.unix) for address in worker.addresses] == [True]
     assert eventually(worker.ended, within_s=WAIT_S) == "exit code 0"
-    assert "'network: true'" in keeper.said()
+    assert "'network: true'" in worker.hint
 
 
 def test_an_image_that_is_not_there_is_the_specs_fault(keeper: Keeper) -> None:

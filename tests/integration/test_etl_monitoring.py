@@ -67,6 +67,9 @@ def test_the_stage_to_blame_has_the_error_with_its_object(
     assert admin.etl_metrics(etl)["objects"] == 0
     assert sample(exposed(server).text, "transom_etl_errors_total", etl=etl, code="EtlFailed") == 2
     admin.remove_etl(etl)
+    admin.init_etl(etl, "md5")
+    assert admin.etl_errors(etl) == ()  # it is another one
+    admin.remove_etl(etl)
 
 
 def test_an_object_left_out_is_no_error(

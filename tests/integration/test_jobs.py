@@ -291,6 +291,7 @@ def test_an_object_that_kills_its_worker_fails_alone(here: RunningServer, admin:
     assert (job.state, job.failed) == ("done", 6)
     assert {(error.stage, error.code) for error in admin.job_errors(job.id)} == {("crash", "EtlCrashed")}
     assert {error.key for error in admin.etl_errors("crash")} == {f"k{n}" for n in range(6)}
+    assert admin.etl_metrics("crash")["errors"] == {"EtlCrashed": 6}
     assert ended(admin, admin.transform("s3://kills", "s3://kills-fine", "upper")).written == 6
 
 

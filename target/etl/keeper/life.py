@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -36,6 +37,8 @@ _LOOK_EVERY_S = 10.0
 _MOST_MISSED = 3
 _USAGE_EVERY_S = 2.0
 _FAILED_REST_S = 60.0
+_TELL_EVERY_S = 0.5
+_STARTS = {"container": "its image is being pulled, or its container made"}  # what may take long before it says a word
 _GRACE_S = 3.0
 _log = logging.getLogger("transom.keeper")
 
@@ -67,7 +70,7 @@ class Life:
         self._place = post(record, shop.sockets / f"{record.name}.{number}")
         self._offset = use_offset(record.name, record.revision)
         self._used = float("-inf")
-        self._began = self._next_usage = time.monotonic()
+        self._began = self._next_usage = self._next_tell = time.monotonic()
         self._chunked = False
         self._restarts = Restarts()
         # One thread from start to stop: a process may be told to die with the thread that started it.
@@ -150,14 +153,20 @@ class Life:
                 left.unlink()  # of the worker before: nobody can listen where a file is
             self._shop.desk.admit(self.record.name)
             await self._listen(stack, self._shop.desk.listen_at(self._place.pull_socket))
+            before = self.status.message
+            self._tell(_STARTS.get(self.record.runtime, ""))
             running = await self._start(launcher, captured.write_fd)
             stack.push_async_callback(self._stop, running)
+            if self.status.message != before:  # that much is done
+                self.status = replace(self.status, message=before)
+                self._changed("initializing")
             found = await self._until_well(running, captured, stack)
             if isinstance(found, _End):
                 return found
             self._began = time.monotonic()
             self._chunked = await asyncio.to_thread(takes_chunks, found, _FIRST_LOOK_S)
             captured.forget()  # how it started explains no end
+            self.status = replace(self.status, message=before)
             self._say("running", address=found, running=running)
             self._log.note(f"revision {self.record.revision} runs at {found}")
             return await self._attend(running, found, captured)
@@ -176,8 +185,10 @@ class Life:
         secret = shop.secret_of(self.record.name) if self._place.spec.redirect else ""
         asking = self._hands.submit(launcher.own_network, self._place.spec)
         target_url = self._target_url(own_network=await asyncio.wrap_future(asking))
-        told = order(self._place, shop.places, shop.limits, target_url, log_fd, secret)
+        own_fd = os.dup(log_fd)  # a start goes on when nobody waits for it any more, and ours is closed then
+        told = order(self._place, shop.places, shop.limits, target_url, own_fd, secret)
         starting = self._hands.submit(launcher.start, told)
+        starting.add_done_callback(lambda _: os.close(own_fd))
         try:
             return await asyncio.wrap_future(starting)
         except asyncio.CancelledError:
@@ -217,11 +228,22 @@ class Life:
             found = await asyncio.to_thread(first_well, self._ways_in(running), _FIRST_LOOK_S)
             if found is not None:
                 return found
+            known = ". ".join(filter(None, (captured.last_words, running.hint)))
             if time.monotonic() > give_up:
                 where = " nor ".join(map(str, self._ways_in(running)))
                 waited = f"within init_timeout, {self._place.spec.init_timeout_s:g} s"
-                return _End(_with(f"nobody answered GET /health at {where} {waited}", captured.last_words), final=True)
+                return _End(_with(f"nobody answered GET /health at {where} {waited}", known), final=True)
+            self._tell(known)
             await asyncio.sleep(TICK_S)
+
+    def _tell(self, words: str) -> None:
+        """Say what is known of a start: should it not be up in time, whoever decides that has these words for it."""
+        if self.status.state != "initializing" or words in ("", self.status.message):
+            return  # one that has failed and is tried again says why it failed
+        if time.monotonic() >= self._next_tell:
+            self._next_tell = time.monotonic() + _TELL_EVERY_S
+            self.status = replace(self.status, message=words)
+            self._changed("initializing")
 
     def _ways_in(self, running: Running) -> Sequence[Address]:
         """Where the target itself may come; at the port for clients that are sent here, only they may."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 MAX_BYTES = 10 * 1024 * 1024
 _READ = 64 * 1024
+_MOST_READS = 64
 _REMEMBERED = 4096
 _WORDS_LENGTH = 500
 
@@ -82,9 +83,10 @@ class Captured:
         self._end = b""
 
     def drain(self) -> None:
-        """Take what is there already."""
-        while self._read_fd >= 0 and self._take():
-            pass
+        """Take what is there already; of a worker that prints without pause no more than the loop has time for."""
+        for _ in range(_MOST_READS):
+            if self._read_fd < 0 or not self._take():
+                return
 
     def close(self) -> None:
         """Take what is left and end; safe to call twice."""

@@ -72,6 +72,10 @@ class Running(Protocol):
         """What confines it, in words for an administrator."""
 
     @property
+    def hint(self) -> str:
+        """Why it may never be reached, and the remedy, in words for an administrator; "" where it can be."""
+
+    @property
     def addresses(self) -> tuple[Address, ...]:
         """Where it may come to listen, the best first."""
 

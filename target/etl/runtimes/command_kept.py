@@ -60,8 +60,8 @@ class KeptProgram:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._confined.ended() is None
+        """Whether it still runs: what is around it may outlive it for a moment."""
+        return self._confined.ended() is None and self._program.is_quiet()
 
     def run(self, job: Job, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Run one object; raises as `FramedProgram.run` does, and EtlCrashed for a program that is gone."""
@@ -93,7 +93,7 @@ class KeptProgram:
         """What to say of a program that hung up, or talks no frames."""
         with contextlib.suppress(TimeoutError):
             self._confined.wait(_END_S if isinstance(error, EOFError) else 0.0)
-        if self.alive:
+        if self._confined.ended() is None:
             said = str(error) or "it closed its standard output"
             return EtlCrashed(f"ETL '{self._etl}' crashed: {said}", etl=self._etl)
         self._words.close()  # its last words may still be on their way

@@ -97,8 +97,15 @@ class Contained:
         plan = replace(plan, runtime=self._containers.runtime, published=EVERYWHERE if public else plan.published)
         enters = can_enter_namespaces()
         words = engine.words(self._containers.runtime)  # asked first: what it may raise must leave no container behind
-        container = engine.start(plan, image, log_of(order, told=not (enters or program.network)))
-        return ContainerWorker(container, order, enters=enters, confinement=words, limits=program.limits)
+        container = engine.start(plan, image, log_of(order))
+        return ContainerWorker(
+            container,
+            order,
+            enters=enters,
+            network=program.network,
+            confinement=words,
+            limits=program.limits,
+        )
 
     def _try(self, *, network: bool) -> None:
         engine = self._containers.engine()

@@ -56,8 +56,8 @@ class Containers:
         image = engine.image(plan.image, pull=self._pull, deadline=deadline)
         enters = can_enter_namespaces()
         words = engine.words(self.runtime)  # asked first: what it may raise must leave no container behind
-        started = engine.start(plan, image, log_of(order, told=not (enters or spec.network)))
-        return ContainerWorker(started, order, enters=enters, confinement=words)
+        started = engine.start(plan, image, log_of(order))
+        return ContainerWorker(started, order, enters=enters, network=spec.network, confinement=words)
 
     def own_network(self, spec: Spec) -> bool:  # noqa: ARG002 - without a network there is still a namespace
         """Every container has a network namespace of its own."""
@@ -93,14 +93,23 @@ class ContainerWorker:
     """A worker that is a container. Callable from several threads."""
 
     def __init__(
-        self, container: Container, order: Order, *, enters: bool, confinement: str, limits: Limits | None = None
+        self,
+        container: Container,
+        order: Order,
+        *,
+        enters: bool,
+        network: bool,
+        confinement: str,
+        limits: Limits | None = None,
     ) -> None:
         """Take over a started container; `enters` tells whether its network namespace may be entered.
 
+        Where it may not, and it has no `network`, a worker that only speaks TCP is out of reach.
         `limits` are those of a program whose first process is ours, and tells more of its end than the engine.
         """
         self.container = container.id
         self.confinement = confinement
+        self.hint = "" if enters or network else NEEDS_NETWORK
         # an engine may count processes of another machine than ours
         self.pid = container.pid if is_container(container.pid, container.id) else 0
         self._container = container
@@ -133,13 +142,9 @@ class ContainerWorker:
         self._container.stop(grace_s)
 
 
-def log_of(order: Order, *, told: bool) -> BinaryIO:
-    """Where a container's output goes; with `told` it begins with why a worker that listens on TCP isn't reached."""
-    log = os.fdopen(os.dup(order.log_fd), "wb", buffering=0)
-    if told:
-        # among the last words of a worker that nobody reaches, and of no consequence to one that is reached
-        log.write(f"transom: {NEEDS_NETWORK}\n".encode())
-    return log
+def log_of(order: Order) -> BinaryIO:
+    """Where a container's output goes."""
+    return os.fdopen(os.dup(order.log_fd), "wb", buffering=0)
 
 
 def plan_of(order: Order, spec: Spec, runtime: str = "") -> ContainerPlan:

@@ -83,6 +83,7 @@ class ProgramWorker:
     """A worker that is a program. Callable from several threads."""
 
     container = ""
+    hint = ""
 
     def __init__(self, confined: Confined, order: Order, *, network: bool, confinement: str) -> None:
         self.confinement = confinement

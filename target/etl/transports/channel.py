@@ -63,6 +63,18 @@ class Channel:
         self._rest = data[end:]
         return kind, data[_HEAD.size : end]
 
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that nobody took: neither data nor the other end's end."""
+        if self._rest:
+            return False
+        try:
+            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def close(self) -> None:
         """Close it."""
         self._sock.close()

@@ -42,6 +42,10 @@ class FramedProgram:
         self.idle = False  # whether it waits for an object: only then can it be used again
         self._channel = Channel(sock, lambda: None)
 
+    def is_quiet(self) -> bool:
+        """Whether it says nothing, as one that waits for an object; one that has closed its output isn't."""
+        return self._channel.is_quiet()
+
     def greet(self, timeout_s: float, check: Callable[[], None] | None = None) -> None:
         """Wait until the program says hello; raises TimeoutError, and what `exchange` raises for one that is gone.
 
@@ -70,9 +74,10 @@ class FramedProgram:
 
     def exchange(
         self, task: Mapping[str, object], chunks: Iterator[bytes], watch: Watch
-    ) -> Generator[bytes, None, None]:
-        """Send a task and its input, yield the result as it comes. Closed early it leaves the program not `idle`.
+    ) -> Generator[bytes, None, bytes]:
+        """Send a task and its input, yield the result as it comes; returns what the frame at its end holds.
 
+        Closed early it leaves the program not `idle`.
         Raises RefusedError, EOFError and ConnectionError when the program is gone or what it sends are no frames,
         what `chunks` raises, and what `watch` has to say.
         """
@@ -95,7 +100,7 @@ class FramedProgram:
                     channel.send(b"E" if piece is None else b"D", piece or b"")
             elif kind == b"E":
                 self.idle = True
-                return
+                return payload
             elif kind == b"X":
                 self.idle = True
                 raise RefusedError(payload)

@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import socket
+import stat
 import struct
 import threading
 from functools import partial
@@ -72,18 +73,18 @@ def listen_in_netns(pid: int, port: int, host: str = "127.0.0.1") -> socket.sock
 
 def _connect(sock: socket.socket, address: Address, look: Look) -> None:
     # SO_SNDTIMEO bounds a connect too, also one that waits for room in a unix socket's queue
-    while (code := sock.connect_ex(_where(address))) in _UNDER_WAY or (not code and not _is_connected(sock)):
+    while (code := _reach(sock, address)) in _UNDER_WAY or (not code and not _is_connected(sock)):
         look()
     _check(code, address)
 
 
 def _connect_on_loop(sock: socket.socket, address: Address, look: Look, work: LoopWork) -> None:
     sock.setblocking(False)
-    code = sock.connect_ex(_where(address))
+    code = _reach(sock, address)
     while code == errno.EAGAIN:  # a unix socket's queue is full, and nobody tells when there is room again
         sleep(_PAUSE_S)
         look()
-        code = sock.connect_ex(_where(address))
+        code = _reach(sock, address)
     if code in _UNDER_WAY:
         while not work.ready(sock, select.POLLOUT, LOOK_S):
             look()
@@ -92,8 +93,23 @@ def _connect_on_loop(sock: socket.socket, address: Address, look: Look, work: Lo
     sock.setblocking(True)
 
 
-def _where(address: Address) -> str | tuple[str, int]:
-    return address.unix or (address.host, address.port)
+def _reach(sock: socket.socket, address: Address) -> int:
+    """Connect, or find out why not: an errno. A unix socket must be one itself.
+
+    It is in a folder of the worker's own, which could put a link there to any socket that we may use and it may not.
+    """
+    if not address.unix:
+        return sock.connect_ex((address.host, address.port))
+    try:
+        fd = os.open(address.unix, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        return error.errno or errno.ENOENT
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            return errno.ENOTSOCK
+        return sock.connect_ex(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
 
 
 def _check(code: int, address: Address) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transom.plugins.builtin.tar_stream import ENCODING
-from transom.target.errors import JobRefused, StoreFull
+from transom.target.errors import JobRefused, NoSuchBucket, StoreFull, TargetError
 from transom.target.jobs.engines.base import Engine
 from transom.target.jobs.naming import MAX_KEY_BYTES
 from transom.target.jobs.order import Order, Sorting
@@ -28,6 +28,9 @@ from transom.target.jobs.worklist import Worklist
 
 _BATCH = 1000
 _PLAIN_PER_TASK = 64
+
+# nothing is wrong with the source that met them, and every other would
+_ENDING: dict[str, type[TargetError]] = {error.__name__: error for error in (StoreFull, NoSuchBucket)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,8 @@ class Planner:
 
     def _note(self, spill: Spill, found: Iterable[Scanned]) -> None:
         for each in found:
-            if each.code == StoreFull.__name__:  # nothing is wrong with that source
-                raise StoreFull(each.message)
+            if each.code in _ENDING:
+                raise _ENDING[each.code](each.message)
             if each.code:
                 spill.leave_out(each.source)
                 self._fail([_failed(each.source, each.code, each.message)])

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from transom.target.jobs.catalog import RECORDS
 from transom.target.jobs.engines.base import Engine
 from transom.target.jobs.order import Order
 from transom.target.jobs.records import Item, Outcome
 from transom.target.jobs.site import Site
 from transom.target.jobs.sort.planning import Planner
-from transom.target.jobs.sort.spill import RECORDS, Spill
+from transom.target.jobs.sort.spill import Spill
 from transom.target.jobs.sort.tasks import WORKER_LOST, Tasks, lost_message, perform
 from transom.target.jobs.sort.write import Carried, Contents, ShardTask, Spilled, WriteWork
 from transom.target.jobs.truth import ARGS, PIPELINE, SOURCE, args_text, source_text

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from transom.cluster.sqlite import BUSY_TIMEOUT_S
 from transom.plugins.builtin.tar_stream import ENCODING
+from transom.target.jobs.catalog import RECORDS
 from transom.target.jobs.order import Sorting
 from transom.target.jobs.sort.archive import stored_size
 from transom.target.jobs.sort.sources import Kind, Piece, SourceObject, record_of
 from transom.target.jobs.sort.values import Value, rank
 
-RECORDS = "records.sqlite"  # in a job's folder
 _CACHE_KIB, _READERS_CACHE_KIB = 64 * 1024, 8 * 1024
 _STEPS = 1_000_000  # of SQLite's machine: some ten milliseconds
 MemberRow = tuple[bytes, bytes, int, int, int, Value | None]

@@ -22,6 +22,7 @@ from transom.target.jobs.sort.sources import SourceObject
 from transom.target.store.base import ObjectReader
 from transom.target.store.files import OpenFile
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 KEPT_SIZE = 64 * GIB  # of all files together: past it those used longest ago go
 _CHUNK = 1024 * 1024
 
@@ -46,11 +47,20 @@ class Unpacked:
             self._folder.mkdir(parents=True, exist_ok=True)
             with path.with_suffix(".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second finds it done
-                return _opened(path) or self._unpack(path, reader)
+                return _opened(path) or self._unpack_if_room(path, reader)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in _FULL:
                 raise StoreFull(f"There is no room in {self._folder} to unpack a compressed shard.") from error
             raise
+
+    def _unpack_if_room(self, path: Path, reader: ObjectReader) -> tuple[OpenFile, int]:
+        """Unpack; on a full disk once more, in place of those that were unpacked before."""
+        try:
+            return self._unpack(path, reader)
+        except OSError as error:
+            if error.errno not in _FULL or not self._crowd_out(path, 0):
+                raise
+        return self._unpack(path, reader)
 
     def _unpack(self, path: Path, reader: ObjectReader) -> tuple[OpenFile, int]:
         part, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
@@ -61,21 +71,26 @@ class Unpacked:
             os.close(part)
             Path(name).unlink()
             raise
-        self._crowd_out(path)
+        self._crowd_out(path, self._kept_size)
         return OpenFile(part), size
 
-    def _crowd_out(self, newest: Path) -> None:
-        """Remove what was used longest ago while there is too much; whoever has it open reads on."""
+    def _crowd_out(self, newest: Path, most: int) -> bool:
+        """Remove what was used longest ago while there is more than `most`; whoever has it open reads on.
+
+        Returns whether there was any.
+        """
         files: list[tuple[int, int, Path]] = []
         for path in self._folder.glob("*.tar"):
             with contextlib.suppress(FileNotFoundError):  # another process crowds out too
                 status = path.stat()
                 files.append((status.st_mtime_ns, status.st_size, path))
-        kept = 0
+        kept, removed = 0, False
         for _, size, path in sorted(files, key=lambda file: (file[2] == newest, *file), reverse=True):
             kept += size
-            if kept > self._kept_size and path != newest:
+            if kept > most and path != newest:
                 path.unlink(missing_ok=True)
+                removed = True
+        return removed
 
 
 def _written(fd: int, reader: ObjectReader) -> int:

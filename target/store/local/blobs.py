@@ -58,13 +58,13 @@ def sync_folder(path: str) -> None:
 
 
 class BlobFolder:
-    """Where one process writes blobs of its epoch and reads those of any."""
+    """Where one process writes blobs of its epoch and reads those of any; `maker` names who makes files under tmp/."""
 
-    def __init__(self, root: Path, epoch: int) -> None:
+    def __init__(self, root: Path, epoch: int, maker: str) -> None:
         self.root = root
         self.epoch = epoch
         self._place, self._room = 0, 0
-        self._tmp = str(root / "tmp")
+        self._temp = f"{root / 'tmp'}/{maker}-"
         self._blobs = str(root / "blobs")
 
     def new_id(self, place: int | None = None) -> bytes:
@@ -88,13 +88,13 @@ class BlobFolder:
 
     def link(self, blob_id: bytes) -> Path:
         """Another name for a blob, under tmp/, that stays when the blob is deleted."""
-        link = Path(f"{self._tmp}/link-{blob_id.hex()}-{secrets.token_hex(4)}")
+        link = Path(f"{self._temp}link-{blob_id.hex()}-{secrets.token_hex(4)}")
         link.hardlink_to(f"{self._folder(blob_id)}/{blob_id.hex()}")
         return link
 
     def create_temp(self, blob_id: bytes) -> int:
         """A descriptor for writing a new blob; the file is read-only to all who open it later."""
-        return os.open(f"{self._tmp}/{blob_id.hex()}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        return os.open(f"{self._temp}{blob_id.hex()}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
 
     def open_place(self, place: int) -> int:
         """A descriptor of one of the epoch's folders, which is made if it isn't there yet, durably."""
@@ -110,7 +110,7 @@ class BlobFolder:
         """Move a written and synced blob to its place, durably."""
         folder = self._folder(blob_id)
         name = blob_id.hex()
-        temp, path = Path(f"{self._tmp}/{name}"), f"{folder}/{name}"
+        temp, path = Path(f"{self._temp}{name}"), f"{folder}/{name}"
         try:
             temp.rename(path)
         except FileNotFoundError:  # the first blob of its folder
@@ -123,7 +123,7 @@ class BlobFolder:
         """Unlink blobs, published or not; those that are gone already don't matter."""
         for blob_id in blob_ids:
             name = blob_id.hex()
-            for path in (f"{self._folder(blob_id)}/{name}", f"{self._tmp}/{name}"):
+            for path in (f"{self._folder(blob_id)}/{name}", f"{self._temp}{name}"):
                 with contextlib.suppress(FileNotFoundError):
                     Path(path).unlink()
 

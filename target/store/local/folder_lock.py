@@ -1,6 +1,7 @@
 """Who uses a data folder: every process holds a shared lock; one that finds itself alone sweeps up first.
 
-What a crash leaves behind is never served, since no row names it; sweeping only gives the room back.
+What a crash leaves behind is never served, since no row names it; sweeping only gives the room back. Of what is under
+tmp/ the makers there see to while others use the folder.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def sweep(root: Path, db: sqlite3.Connection) -> None:
 def _unlink_due(root: Path, db: sqlite3.Connection) -> None:
     """Nobody reads now, so nothing needs its grace any more."""
     due = [row[0] for row in db.execute("SELECT id FROM blobs WHERE due_ns IS NOT NULL")]
-    BlobFolder(root, 0).discard(due)
+    BlobFolder(root, 0, "").discard(due)
     db.execute("DELETE FROM blobs WHERE due_ns IS NOT NULL")
 
 

@@ -33,9 +33,10 @@ from transom.target.store.local.blobs import Blob, BlobFolder
 from transom.target.store.local.folder_lock import FolderLock
 from transom.target.store.local.index import Index
 from transom.target.store.local.intake import receive, receive_many
+from transom.target.store.local.makers import Maker, sweep_dead
 from transom.target.store.local.multipart import UploadName
 from transom.target.store.local.reader import LocalReader
-from transom.target.store.local.writer import IndexWriter
+from transom.target.store.local.writer import HOUSEKEEPING_S, IndexWriter
 
 T = TypeVar("T")
 THREADS = 32
@@ -46,15 +47,24 @@ LOOKUPS = 100  # between a lookup and opening its blob the key may be overwritte
 class LocalStore(Store):
     """Buckets and objects in one data folder. Make it with `LocalStore.at`."""
 
-    def __init__(self, root: Path, lock: FolderLock, *, threads: int, min_part_size: int) -> None:
+    def __init__(
+        self, root: Path, lock: FolderLock, *, threads: int, min_part_size: int, housekeeping_s: float = HOUSEKEEPING_S
+    ) -> None:
+        self._root = root
         self._lock = lock
         self._min_part_size = min_part_size
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="transom-store")
-        self._folder = BlobFolder(root, lock.epoch)
+        self._maker = Maker(root)
+        self._folder = BlobFolder(root, lock.epoch, self._maker.name)
         self._index = Index(root / "index.sqlite")
         self._objects_changed = Stamp(root / "objects.stamp")
         self._writer = IndexWriter(
-            root / "index.sqlite", root / "writer.lock", self._discard, self._objects_changed.renew
+            root / "index.sqlite",
+            root / "writer.lock",
+            self._discard,
+            self._objects_changed.renew,
+            lambda: self._threads.submit(sweep_dead, root),
+            housekeeping_s=housekeeping_s,
         )
         self._rows: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._buckets: dict[str, Bucket] = {}
@@ -62,10 +72,25 @@ class LocalStore(Store):
         self._closed = False
 
     @classmethod
-    def at(cls, path: Path, *, threads: int = THREADS, min_part_size: int = MIN_PART_SIZE) -> LocalStore:
-        """Open the data folder at `path`, making or sweeping it first where nobody else uses it; blocks."""
+    def at(
+        cls,
+        path: Path,
+        *,
+        threads: int = THREADS,
+        min_part_size: int = MIN_PART_SIZE,
+        housekeeping_s: float = HOUSEKEEPING_S,
+    ) -> LocalStore:
+        """Open the data folder at `path`, making or sweeping it first where nobody else uses it; blocks.
+
+        What dead processes left under way is removed by whoever opens or closes the folder, and every `housekeeping_s`.
+        """
         root = path.absolute()
-        return cls(root, FolderLock(root), threads=threads, min_part_size=min_part_size)
+        lock = FolderLock(root)
+        try:
+            return cls(root, lock, threads=threads, min_part_size=min_part_size, housekeeping_s=housekeeping_s)
+        except BaseException:
+            lock.release()
+            raise
 
     def _discard(self, blob_ids: Sequence[bytes], then: Callable[[], None]) -> None:
         """Unlink blobs in a thread: a big file's blocks take their time."""
@@ -278,4 +303,6 @@ class LocalStore(Store):
         self._objects_changed.close()
         self._threads.shutdown()
         self._index.close()
+        self._maker.release()
+        sweep_dead(self._root)
         self._lock.release()

@@ -51,7 +51,8 @@ class _Request:
 class IndexWriter:
     """Commits changes in groups, one process at a time; `discard` unlinks blobs (from a thread of its choosing).
 
-    `committed` is called after each commit, before anybody hears of it and before anything is unlinked.
+    `committed` is called after each commit, before anybody hears of it and before anything is unlinked; `housekeep`
+    every `housekeeping_s`, however busy the writer is. Neither may take long.
     """
 
     def __init__(
@@ -60,10 +61,16 @@ class IndexWriter:
         lock: Path,
         discard: Callable[[Sequence[bytes], Callable[[], None]], None],
         committed: Callable[[], None] = lambda: None,
+        housekeep: Callable[[], object] = lambda: None,
+        *,
+        housekeeping_s: float = HOUSEKEEPING_S,
     ) -> None:
         self._path = path
         self._discard = discard
         self._committed = committed
+        self._also_housekeep = housekeep
+        self._housekeeping_s = housekeeping_s
+        self._due_s = time.monotonic() + housekeeping_s
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._unlinked: queue.SimpleQueue[Sequence[bytes]] = queue.SimpleQueue()
@@ -106,10 +113,11 @@ class IndexWriter:
             db.close()
 
     def _turn(self, db: sqlite3.Connection) -> bool:
-        try:
-            first = self._queue.get(timeout=HOUSEKEEPING_S)
-        except queue.Empty:
+        if time.monotonic() >= self._due_s:
             self._housekeep(db)
+        try:
+            first = self._queue.get(timeout=max(self._due_s - time.monotonic(), 0.0))
+        except queue.Empty:
             return True
         if first is None:
             return False
@@ -196,6 +204,8 @@ class IndexWriter:
 
     def _housekeep(self, db: sqlite3.Connection) -> None:
         """Unlink blobs whose time has come: big objects' after their grace, those that a dead process left."""
+        self._due_s = time.monotonic() + self._housekeeping_s
+        self._also_housekeep()
         try:
             rows = db.execute("SELECT id FROM blobs WHERE due_ns <= ? LIMIT 10000", (time.time_ns(),)).fetchall()
         except sqlite3.Error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,14 +21,18 @@ class MessageArgs(BaseModel):
     message: str = Field(default="as asked", json_schema_extra={"first": True})
 
 
+class FailArgs(MessageArgs):
+    error: Literal["RuntimeError", "EOFError", "ConnectionResetError"] = "RuntimeError"
+
+
 class Fail(Transformer):
-    """Raises RuntimeError before any output."""
+    """Raises `error` before any output."""
 
     name = "fail"
-    Args = MessageArgs
+    Args = FailArgs
 
     def transform(self, data: bytes, context: Context) -> bytes:
-        raise RuntimeError(context.args.message)
+        raise getattr(builtins, context.args.error)(context.args.message)
 
 
 class FailLateArgs(BaseModel):

@@ -55,6 +55,13 @@ def last_line(result: Result) -> str:
     return line.removeprefix("transom: ")
 
 
+@pytest.mark.parametrize("command", ["transform", "inspect", "sort"])
+def test_the_help_says_how_many_objects_at_once_there_can_be(command: str) -> None:
+    assert "Without Ray 64 at the most" in " ".join(
+        CURSOR.sub("", run(command, "--help").stdout).replace("│", " ").split()
+    )
+
+
 # --- what is sent -----------------------------------------------------------------------------
 
 

@@ -183,6 +183,20 @@ async def test_a_path_outlives_the_key_and_goes_with_the_reader(store: LocalStor
     assert reader.path is None
 
 
+async def test_a_path_outlives_its_store(store: LocalStore, tmp_path: Path) -> None:
+    """Nobody removes what a live process may use, though its store is closed."""
+    await store.put("b", "k", body_of(b"data"), PLAIN)
+    other = LocalStore.at(tmp_path, threads=1)
+    reader = await store.open("b", "k")
+    path = reader.path
+    assert path is not None
+    await store.close()
+    await other.close()  # which sweeps
+    assert path.read_bytes() == b"data"
+    reader.close()
+    assert not path.exists()
+
+
 async def test_no_path_where_no_single_file_holds_the_object(store: LocalStore) -> None:
     await put_in_parts(store, "parts", 2)
     await put_in_parts(store, "part", 1)
@@ -244,7 +258,7 @@ class FullFolder(BlobFolder):
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     for name in ("tmp", "blobs"):
         (tmp_path / name).mkdir()
-    writer = BlobWriter(FullFolder(tmp_path, 1), None)
+    writer = BlobWriter(FullFolder(tmp_path, 1, "maker"), None)
     with pytest.raises(StoreFull):
         writer.finish([b"data"])
     writer.abandon()

@@ -162,6 +162,29 @@ async def test_a_broken_transaction_fails_its_group_and_no_other(
     assert discarded.ids == ([] if results[0] == 1 else [b"one"])
 
 
+async def test_a_busy_writer_keeps_house_too(path: Path, discarded: Discarded) -> None:
+    kept = threading.Event()
+    writer = IndexWriter(path, path.with_name("lock"), discarded, housekeep=kept.set, housekeeping_s=0.3)
+    try:
+        await writer.apply(lambda transaction: transaction.db.execute("INSERT INTO blobs VALUES (X'01', 1)") and None)
+        for number in range(100_000):  # never idle for so long
+            await writer.apply(insert(number))
+            if kept.is_set() and discarded.any.is_set():
+                break
+    finally:
+        writer.close()
+    assert kept.is_set()
+    assert discarded.ids[:1] == [b"\1"]
+
+
+async def test_an_idle_writer_keeps_house(path: Path, discarded: Discarded) -> None:
+    kept = threading.Semaphore(0)
+    writer = IndexWriter(path, path.with_name("lock"), discarded, housekeep=kept.release, housekeeping_s=0.01)
+    for _ in range(3):
+        assert await asyncio.to_thread(kept.acquire, timeout=10)
+    writer.close()
+
+
 async def test_a_closed_writer_refuses(writer: IndexWriter) -> None:
     writer.close()
     writer.close()

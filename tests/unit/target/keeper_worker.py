@@ -1,4 +1,4 @@
-"""A worker of a few lines for the keeper's tests: `python keeper_worker.py`, or with words to say and then die."""
+"""A worker of a few lines for the keeper's tests: `python keeper_worker.py`, or with words to say and die, or hang."""
 
 import os
 import sys
@@ -33,6 +33,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        os.write(1, sys.argv[2].encode() + b"\n")
+        time.sleep(60)
     if len(sys.argv) > 1:
         sys.exit(sys.argv[1])
     ThreadingUnixStreamServer(os.environ["TRANSOM_SOCKET"], Handler).serve_forever()

@@ -132,6 +132,8 @@ async def test_first_piece_of_a_direct_run_is_more_than_the_head_or_all(target: 
     ("etl", "args", "error", "text"),
     [
         ("fail", None, EtlFailed, "'fail' failed: RuntimeError: as asked"),
+        ("fail", '{"error": "EOFError"}', EtlFailed, "'fail' failed: EOFError: as asked"),
+        ("fail", '{"error": "ConnectionResetError"}', EtlFailed, "'fail' failed: ConnectionResetError: as asked"),
         ("upper>>fail>>md5", None, EtlFailed, "'fail'"),
         ("fail_late", str(3 * MIB), EtlFailed, "'fail_late'"),
         ("reject", '"no"', EtlInputRejected, "'reject' can't transform this object: no"),

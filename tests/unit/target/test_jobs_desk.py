@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from transom.target.jobs.catalog import JobCatalog
+from transom.target.jobs.catalog import RECORDS, JobCatalog
+from transom.target.jobs.desk import Desk
 from transom.target.jobs.order import Order
 from transom.target.jobs.records import ENDED, Job
+from transom.target.jobs.run import _OTHERS_END_S
 
 PATIENCE_S = 30.0
 
@@ -85,12 +87,19 @@ def test_each_job_has_a_niced_process_of_its_own(catalog: JobCatalog, start: Cal
 
 
 def test_one_that_dies_is_begun_again_a_few_times(catalog: JobCatalog, start: Callable[..., Any]) -> None:
-    start()
     once, always, unwritten = (add(catalog, etl) for etl in ("die-once", "die", "raise"))
+    catalog.folder_of(always).mkdir(parents=True)
+    (catalog.folder_of(always) / RECORDS).touch()  # what a sort left that goes on
+    start()
     assert (end(catalog, once).state, end(catalog, once).runs) == ("done", 2)
     job = end(catalog, always)
+    assert not (catalog.folder_of(always) / RECORDS).exists()
     assert (job.state, job.runs, job.message) == ("failed", 3, "the job's process died 3 times, at last by signal 9")
     assert end(catalog, unwritten).message.endswith("exit code 1")
+
+
+def test_a_runner_may_wait_for_the_end_of_a_killed_one_and_still_ends_its_job_itself(tmp_path: Path) -> None:
+    assert Desk(tmp_path, 1, lambda _: None).late_s > _OTHERS_END_S
 
 
 @pytest.mark.timeout(60)

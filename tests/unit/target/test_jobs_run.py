@@ -16,11 +16,11 @@ from tests.unit.target.job_site import LIMITS, PLAIN
 from transom.cluster.catalog import Catalog
 from transom.cluster.records import CatalogError, ViewRecord
 from transom.plugins.manager import Transformers
-from transom.target.errors import StoreFull
+from transom.target.errors import ReadOnlyStore, StoreFull
 from transom.target.etl.metrics import EtlMetrics
 from transom.target.etl.pipeline import Pipelines
 from transom.target.etl.workers import WorkerPool
-from transom.target.jobs.catalog import JobCatalog
+from transom.target.jobs.catalog import JOBS, JobCatalog
 from transom.target.jobs.engines.base import Engine, EngineUnavailable, Finished, Opener, R, T, Work
 from transom.target.jobs.order import Order
 from transom.target.jobs.records import Job, Selected
@@ -58,6 +58,13 @@ class Full(LocalStore):
 
     async def put_many(self, bucket: str, objects: Any) -> list[ObjectInfo | Exception]:
         return [StoreFull("The disk is full.") for _ in objects]
+
+
+class Barred(LocalStore):
+    """A store that takes no writes."""
+
+    async def put_many(self, bucket: str, objects: Any) -> list[ObjectInfo | Exception]:
+        return [ReadOnlyStore(f"{bucket} takes no writes") for _ in objects]
 
 
 class Beaten(LocalStore):
@@ -103,6 +110,14 @@ class Bench:
         made = engine or (lambda opener, _: Here(opener, self.between))
         run_job(RunSettings(self.folder, self.folder / "catalog.sqlite", self.site, {"local": made}), job)
         return self.jobs.get(job.id)
+
+    def put(self, key: str) -> None:
+        with closing(self.site(self.folder)) as site:
+            site.wait(LocalStore.put_many(site.store, "src", [Whole(key, b"text", PLAIN)]))
+
+    def delete(self, bucket: str, key: str) -> None:
+        with closing(self.site(self.folder)) as site:
+            site.wait(site.store.delete(bucket, key))
 
     def buckets(self) -> list[str]:
         with closing(self.site(self.folder)) as site:
@@ -218,6 +233,28 @@ def test_a_bucket_that_is_deleted_meanwhile_ends_the_job_and_is_named(bench: Ben
     job = bench.run()
     assert (job.state, f"no bucket {bucket}" in job.message) == ("failed", True)
     assert job.counts.done < 303
+
+
+def test_a_destination_that_takes_no_writes_ends_the_job_and_is_named(bench: Bench) -> None:
+    bench.store = Barred
+    job = bench.run()
+    assert (job.state, job.message) == ("failed", "dst takes no writes")
+
+
+def test_what_a_resumed_run_deletes_adds_to_what_was_deleted_before(bench: Bench) -> None:
+    bench.run()
+    bench.put("extra")
+    bench.delete("src", "k0")
+    job = bench.run(sync=True)
+    assert (job.counts.total, job.counts.deleted) == (3, 1)
+    bench.put("late")
+    bench.run()
+    bench.delete("src", "late")
+    with closing(sqlite3.connect(bench.folder / JOBS)) as db, db:
+        db.execute("UPDATE jobs SET state = 'running' WHERE id = ?", (job.id,))
+    job = bench.again(job)
+    assert (job.state, job.counts.deleted) == ("done", 2)
+    assert bench.keys() == ["extra", "k1", "k2"]
 
 
 def test_a_folder_that_can_not_be_used_leaves_the_job_waiting(bench: Bench) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -85,6 +87,24 @@ def test_what_cannot_be_unpacked_leaves_nothing_behind(tmp_path: Path, monkeypat
     with pytest.raises(StoreFull, match="no room"):
         Unpacked(tmp_path).open(*full)
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"] * 2
+
+
+def test_older_ones_make_room_for_a_newer_one_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Unpacked(tmp_path)
+    first, second = (reader(key, gzip.compress(key.encode() * 10_000)) for key in "ab")
+    kept.open(*first)[0].close()
+    written = unpacked._written
+
+    def of_a_small_disk(fd: int, of: MemoryReader) -> int:
+        if list(tmp_path.glob("*.tar")):
+            raise OSError(28, "No space left on device")
+        return written(fd, of)
+
+    monkeypatch.setattr(unpacked, "_written", of_a_small_disk)
+    file, size = kept.open(*second)
+    assert file.read(size, 0) == b"b" * 10_000
+    file.close()
+    assert len(list(tmp_path.glob("*.tar"))) == 1
 
 
 # --- opened sources -------------------------------------------------------------------------------
@@ -242,6 +262,38 @@ def test_a_long_look_at_what_is_spilled_is_ended_likewise(tmp_path: Path, monkey
         with pytest.raises(JobAborted), spill.stoppable():
             look()
     spill.close()
+
+
+SPILLING = """
+import os, sys
+from pathlib import Path
+from transom.target.jobs.sort import spill as module
+from transom.target.jobs.sort.sources import Kind, SourceObject
+module._CACHE_KIB, module._STEPS = 64, 1000
+found = set()
+def look():
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found.add(os.readlink(f"/proc/self/fd/{fd}"))
+        except FileNotFoundError:
+            pass
+spill = module.Spill.create(Path(sys.argv[1]))
+spill.add_sources([SourceObject(n, "b", f"{n}.x", 1, "e", Kind.PLAIN, b"%d.x" % n) for n in range(40_000)])
+spill.add_plain(spill.sources([Kind.PLAIN], after=-1, limit=-1))
+spill.watch(look)
+spill.gather()
+spill.close()
+print(*sorted({str(Path(path).parent) for path in found if "etilqs" in path}))
+"""
+
+
+def test_what_sqlite_does_not_hold_in_memory_is_where_its_process_was_told(tmp_path: Path) -> None:
+    env = {**os.environ, "SQLITE_TMPDIR": str(tmp_path / "beside")}
+    for folder in ("beside", "job"):
+        (tmp_path / folder).mkdir()
+    command = [sys.executable, "-c", SPILLING, str(tmp_path / "job")]
+    told = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert told.split() == [str(tmp_path / "beside")]
 
 
 def test_the_shards_of_many_records_are_found_without_sorting_them_again(tmp_path: Path) -> None:

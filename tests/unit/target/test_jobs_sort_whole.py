@@ -16,11 +16,13 @@ from backports import zstd
 from tests.unit.target.job_site import Rig, open_rig
 from tests.unit.target.sort_rig import HereEngine, Sorter, packed, unpacked
 from transom.plugins.manager import Transformers
-from transom.target.errors import JobRefused, StoreFull
+from transom.target.errors import JobRefused, NoSuchBucket, StoreFull
 from transom.target.etl.registry import Registry
+from transom.target.jobs.alarm import JobAborted
 from transom.target.jobs.sort import planning, scan
 from transom.target.jobs.sort.scan import ScanTask
 from transom.target.jobs.sort.sorting import UNPACKED
+from transom.target.jobs.sort.spill import Spill
 from transom.target.jobs.sort.write import ShardTask
 
 
@@ -474,6 +476,25 @@ def test_a_sort_that_ended_in_an_error_leaves_nothing_large(rig: Rig, sorter: So
     assert counts.written + counts.unchanged == 6
 
 
+@pytest.mark.parametrize("query", ["twice", "totals"])
+def test_an_abort_in_the_middle_of_a_query_is_one(
+    rig: Rig, sorter: Sorter, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    put_shards(rig)
+    monkeypatch.setattr("transom.target.jobs.sort.spill._STEPS", 1)
+    asked: list[str] = []
+    ask = getattr(Spill, query)
+    monkeypatch.setattr(Spill, query, lambda spill: (asked.append(query), ask(spill))[1])
+
+    def look(_phase: str) -> None:
+        if asked:
+            raise JobAborted
+
+    sorter.look = look
+    with pytest.raises(JobAborted):
+        sorter.sort()
+
+
 def test_a_full_disk_ends_a_sort_and_is_no_fault_of_an_archive(
     rig: Rig, sorter: Sorter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -491,6 +512,23 @@ def test_a_full_disk_ends_a_sort_and_is_no_fault_of_an_archive(
     monkeypatch.setattr("transom.target.jobs.sort.unpacked.tempfile.mkstemp", full)
     with pytest.raises(StoreFull, match="no room"):
         sorter.sort("another")
+
+
+def test_a_bucket_that_is_deleted_while_it_is_scanned_ends_a_sort_and_is_named(rig: Rig, sorter: Sorter) -> None:
+    keys = put_shards(rig)
+
+    def delete(task: object) -> None:
+        if isinstance(task, ScanTask) and keys:
+            for key in list(rig.keys(bucket="src")):
+                rig.site.wait(rig.site.store.delete("src", key))
+            rig.site.wait(rig.site.store.delete_bucket("src"))
+            keys.clear()
+
+    assert isinstance(sorter.engine, HereEngine)
+    sorter.engine.before = delete
+    with pytest.raises(NoSuchBucket, match="src"):
+        sorter.sort()
+    assert sorter.errors() == []
 
 
 def test_a_source_that_changed_since_it_was_scanned_fails_the_shards_that_need_it(rig: Rig, sorter: Sorter) -> None:

@@ -44,6 +44,7 @@ class Plain:
 
     container = ""
     confinement = "nothing"
+    hint = "it may be out of reach"
 
     def __init__(self, order: Order, words: list[str]) -> None:
         self.addresses = (Address(unix=order.env["TRANSOM_SOCKET"]),)
@@ -241,6 +242,21 @@ async def test_one_that_can_not_start_has_failed_with_its_own_last_words(kept: K
     log = (kept.places.logs / "upper.log").read_text()
     assert log.count("no such model: resnet-9000\n") >= MOST
     await eventually(lambda: kept.workers("upper") == ())
+
+
+async def test_one_that_hangs_has_failed_with_its_last_words_and_what_may_be_in_the_way(kept: Kept) -> None:
+    """Whoever looks first decides that it took too long: it need not be its keeper."""
+    kept.launcher.words = ["hang", "loading the weights"]
+    kept.init("upper", init_timeout=1.5)
+    await eventually(lambda: kept.catalog.etl("upper").state == "failed")
+    message = kept.catalog.etl("upper").message
+    assert "init_timeout, 1.5 s" in message
+    assert message.endswith(": loading the weights. it may be out of reach")
+
+
+async def test_what_was_said_of_a_start_is_not_said_of_one_that_runs(kept: Kept) -> None:
+    kept.init("upper")
+    assert (await kept.running("upper")).message == ""
 
 
 async def test_a_start_that_is_refused_for_good_is_not_tried_again(kept: Kept) -> None:

@@ -79,3 +79,18 @@ def test_whoever_waits_looks_up_now_and_then(waits_to: str) -> None:
             channel.receive()
     assert looks[2] - looks[0] > 0.3  # and not all the time
     channel.close()
+
+
+def test_one_with_something_to_take_is_not_quiet() -> None:
+    """Data that nobody asked for, or the other end's end."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        channel = Channel(ours, lambda: None)
+        assert channel.is_quiet()
+        theirs.sendall(framed(b"D", b"12")[:3])
+        assert not channel.is_quiet()
+        theirs.sendall(framed(b"D", b"12")[3:])
+        assert channel.receive() == (b"D", b"12")
+        assert channel.is_quiet()
+    assert not channel.is_quiet()
+    channel.close()

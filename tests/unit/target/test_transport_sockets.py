@@ -92,6 +92,25 @@ def test_nobody_there_is_an_error(tmp_path: Path) -> None:
         connect(Address(host="127.0.0.1", port=80, netns_pid=2**30), nothing)
 
 
+def test_a_link_to_a_socket_is_none(tmp_path: Path) -> None:
+    """A worker could make one, in the folder it has, to a socket that it can't use itself: an engine's, say."""
+    path, link, file = tmp_path / "engine.sock", tmp_path / "worker.sock", tmp_path / "no.sock"
+    link.symlink_to(path)
+    file.touch()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        connect(Address(unix=str(path)), nothing).close()
+        for refused in (link, file):
+            with pytest.raises(OSError, match="Socket operation on non-socket"):
+                connect(Address(unix=str(refused)), nothing)
+        listener.settimeout(5)
+        listener.accept()[0].close()  # of the first
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
 def test_waiting_for_a_busy_worker_is_watched(tmp_path: Path) -> None:
     path = str(tmp_path / "busy.sock")
     with socket.socket(socket.AF_UNIX) as listener:
