@@ -128,7 +128,7 @@ def test_the_slots_of_a_killed_process_are_free_again(four: RunningServer) -> No
         targets = [at(BUCKET, "source", etl="sleep", etl_args=f"0.3{i}") for i in range(8)]
         answers, took_s = timed(lambda: list(pool.map(Wire(four).get, targets)))
     assert [answer.body for answer in answers] == [b"source"] * 8
-    assert took_s < 10  # the wait budget is 20 s: nobody waited for a place that a dead process has
+    assert took_s < 18  # the wait budget is 20 s: nobody waited for a place that a dead process has
 
 
 def test_a_killed_worker_process_is_500_and_the_next_request_works(four: RunningServer) -> None:
