@@ -127,7 +127,8 @@ def test_a_program_that_takes_too_long_is_given_up(start: Start, code: str) -> N
     with pytest.raises(EtlTimeout):
         for _ in pump(pipes, iter([bytes(MIB)] * 8), watch(0.4)):
             pass
-    assert process.poll() in (None, 1)  # it wasn't killed; what writes may have seen already that nobody reads
+    # it wasn't killed; what writes may have seen already that nobody reads: Python ends with one of these then
+    assert process.poll() in (None, 1, 120)
 
 
 def test_an_abandoned_run_ends_soon(start: Start) -> None:
