@@ -15,6 +15,7 @@ __all__ = ["grow_bytes", "grow_chunks", "transom_transformers"]
 def transom_transformers() -> Iterator[Transformer]:
     """Yield all of them."""
     yield from (faults.Fail(), faults.FailLate(), faults.Crash(), faults.SkipIt(), faults.RejectIt(), faults.Swallow())
+    yield faults.Leak()
     yield from (outputs.Random(), outputs.Grow(), outputs.Empty(), outputs.Double())
     yield from (probes.Count(), probes.Tap(), probes.Tell(), probes.Needs(), probes.Probe(), probes.Whereabouts())
     yield from (timing.Sleep(), timing.SlowStart(), timing.Busy(), timing.LoopForever())

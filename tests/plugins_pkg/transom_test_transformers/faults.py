@@ -6,7 +6,7 @@ import builtins
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -81,6 +81,34 @@ class Crash(Transformer):
 
     def transform(self, data: bytes, context: Context) -> bytes:
         os._exit(context.args.status)
+
+
+class LeakArgs(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep: int = Field(default=0, ge=0, json_schema_extra={"first": True})
+    use: int = Field(default=0, ge=0)
+    fail: bool = False
+
+
+class Leak(Transformer):
+    """Takes `keep` bytes of memory for ever and `use` bytes for this run; puts out the id of its process.
+
+    With `fail` it raises RuntimeError instead.
+    """
+
+    name = "leak"
+    Args = LeakArgs
+    deterministic = False
+    isolated = True
+    kept: ClassVar[list[bytes]] = []
+
+    def transform(self, data: bytes, context: Context) -> bytes:
+        self.kept.append(b"k" * context.args.keep)
+        used = b"u" * context.args.use
+        if context.args.fail:
+            raise RuntimeError(f"process {os.getpid()}")
+        return str(os.getpid() if len(used) == context.args.use else 0).encode()
 
 
 class SkipIt(Transformer):

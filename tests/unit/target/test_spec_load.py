@@ -58,6 +58,14 @@ def test_aistores_runtime_spec_is_one() -> None:
     assert (spec.argument, spec.support_direct_put) == ("", False)  # said in the one way that is kept
 
 
+@pytest.mark.parametrize(("argument", "direct"), [("fqn", True), ('""', False)])
+@pytest.mark.parametrize("way", ["hpush", "hpull", "ws"])
+def test_aistores_ways_to_talk_are_ours(way: str, argument: str, direct: bool) -> None:
+    text = AISTORE.replace("hpull://", f"{way}://").replace("argument: fqn", f"argument: {argument}")
+    spec = one(text)
+    assert (spec.transport, spec.direct_file, spec.runtime.image) == (way, direct, "aistorage/transformer_echo:latest")
+
+
 @pytest.mark.parametrize(
     ("runtime", "kind", "name", "transport"),
     [
