@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transom_test_transformers import transom_transformers
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "transom-vowels"
@@ -78,8 +79,5 @@ def test_the_transformers_of_the_tests_install_too(tmp_path: Path) -> None:
     site = installed(ROOT / "tests" / "plugins_pkg", tmp_path)
     found = json.loads(python(site, "-c", SHOW, folder=tmp_path))
     names = {name for name, (distribution, _) in found.items() if distribution == "transom-test-transformers"}
-    assert names == {
-        "fail", "fail_late", "sleep", "crash", "random", "grow", "empty", "skip", "reject", "slow_start", "busy",
-        "double", "loop_forever", "count", "tap", "tell", "needs", "probe",
-        "whereabouts", "swallow",
-    }  # fmt: skip
+    assert names == {transformer.name for transformer in transom_transformers()}
+    assert "fail" in names
