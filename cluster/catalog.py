@@ -17,7 +17,6 @@ from types import MappingProxyType
 from typing import Literal
 
 from transom.cluster.records import (
-    MAX_MESSAGE_CHARS,
     BadRecord,
     Circuit,
     EtlRecord,
@@ -29,9 +28,8 @@ from transom.cluster.records import (
     check_etl,
     check_etl_name,
     check_view,
-    failed_revision,
 )
-from transom.cluster.revisions import change, launched, next_of, settle
+from transom.cluster.revisions import change, give_up, is_meant, launched, next_of, settle
 from transom.cluster.rows import same_configuration, select_etl, select_etls, select_views, write_etl, write_view
 from transom.cluster.schema import migrate
 from transom.cluster.sqlite import alone, connect, sqlite_errors, transaction, unusable
@@ -100,8 +98,8 @@ class Catalog:
     def put_etl(self, record: EtlRecord, *, must_be_new: bool = False) -> tuple[EtlRecord, bool]:
         """Keep an explicit ETL; return it as kept, and whether it is new.
 
-        Changing one keeps its state, and its revision too if the configuration is the same; a new one takes the
-        record's state. Raises BadRecord, and Exists if it `must_be_new`.
+        Changing one keeps its state, and its revision too if the configuration is the same; one that failed is told to
+        start, and a new one takes the record's state. Raises BadRecord, and Exists if it `must_be_new`.
         """
         check_etl(record)
         with self._transaction() as db:
@@ -111,20 +109,22 @@ class Catalog:
             elif must_be_new:
                 raise Exists(f"an ETL named {record.name!r} exists")
             elif same_configuration(old, record):
-                kept = replace(old, owner=record.owner)
+                kept = replace(launched(old) if old.state == "failed" else old, owner=record.owner)
             else:
                 kept = next_of(db, record, state="stopped" if old.state == "stopped" else record.state)
             settle(db, kept, old)
         return kept, old is None or old.kind == "implicit"
 
-    def propose(self, record: EtlRecord, *, must_be_new: bool = False) -> tuple[EtlRecord, bool]:
+    def propose(self, record: EtlRecord, *, must_be_new: bool = False, problem: str = "") -> tuple[EtlRecord, bool]:
         """Keep an ETL that is to be started; return it as kept, and whether it is new.
 
         A new one, and one that failed or is itself just starting, is "initializing" from now on. One that runs goes on
         serving beside the new revision, which is `pending` until `promote` or `fail` decides. A stopped one stays so.
-        One that needs no starting is kept as by `put_etl`. Raises BadRecord, and Exists if it `must_be_new`.
+        One that needs no starting is kept as by `put_etl`. Where it is known already that it can't start, `problem`
+        says why: its revision is returned as "failed", and becomes what `fail` makes of it. Raises BadRecord, and
+        Exists if it `must_be_new`.
         """
-        if not record.served:
+        if not record.served and not problem:
             return self.put_etl(record, must_be_new=must_be_new)
         check_etl(record)
         with self._transaction() as db:
@@ -132,18 +132,25 @@ class Catalog:
             if old is not None and old.kind == "explicit":
                 if must_be_new:
                     raise Exists(f"an ETL named {record.name!r} exists")
-                return change(db, old, record), False
-            kept = next_of(db, record, state="initializing")
-            settle(db, kept, old)
-        return kept, True
+                kept, new = change(db, old, record), False
+            else:
+                kept, new = next_of(db, record, state="initializing"), True
+                settle(db, kept, old)
+            if problem and kept.state != "stopped":
+                give_up(db, kept.name, kept.revision, problem)
+                kept = replace(kept, state="failed", message=problem)
+        return kept, new
 
-    def promote(self, name: str, revision: int) -> EtlRecord:
-        """Let a revision that was starting serve: from now on it is the ETL. Raises Missing if it was replaced."""
+    def promote(self, name: str, revision: int, launch_ns: int | None = None) -> EtlRecord:
+        """Let a revision that was starting serve: from now on it is the ETL.
+
+        Raises Missing if it was replaced, or told to start anew since the `launch_ns` that is meant.
+        """
         with self._transaction() as db:
             old, pending = select_etl(db, name), select_etl(db, name, "pending")
-            if pending is not None and pending.revision == revision:
+            if is_meant(pending, revision, launch_ns):
                 kept = replace(pending, state="running", changed_ns=_now_ns())
-            elif old is None or old.revision != revision:
+            elif not is_meant(old, revision, launch_ns):
                 raise Missing(f"revision {revision} of ETL {name!r} was replaced or removed")
             elif old.state != "initializing":
                 return old
@@ -153,25 +160,13 @@ class Catalog:
             settle(db, kept, old)
         return kept
 
-    def fail(self, name: str, revision: int, message: str) -> EtlRecord:
-        """Say why a revision can't run; return the ETL as it is then. Raises Missing if it was replaced.
+    def fail(self, name: str, revision: int, message: str, launch_ns: int | None = None) -> EtlRecord:
+        """Say why a revision can't run; return the ETL as it is then. Raises Missing as `promote` does.
 
         A pending one is forgotten, and what runs goes on; the ETL's own revision becomes "failed".
         """
-        message = message[:MAX_MESSAGE_CHARS]
         with self._transaction() as db:
-            old, pending = select_etl(db, name), select_etl(db, name, "pending")
-            if pending is not None and pending.revision == revision and old is not None:
-                kept = replace(old, message=failed_revision(revision, message))
-                db.execute("DELETE FROM pending WHERE name = ?", (name,))
-            elif old is None or old.revision != revision:
-                raise Missing(f"revision {revision} of ETL {name!r} was replaced or removed")
-            elif old.state == "stopped":
-                return old
-            else:
-                kept = replace(old, state="failed", message=message)
-            write_etl(db, kept)
-        return kept
+            return give_up(db, name, revision, message, launch_ns)
 
     def put_state(self, name: str, state: Literal["running", "stopped"], *, owner: str = "") -> EtlRecord:
         """Start or stop an ETL; its revision stays. A name without a record is an implicit ETL's, and gets one.

@@ -52,7 +52,8 @@ class EtlRecord:
     `kind` is "explicit" for one made by `init`, "implicit" for the state of a plugin transformer under its own name.
     `deterministic` None leaves it to the transformer; `concurrency` and `timeout_s` None to the server's default.
     `revision` grows with every change of configuration and is never used twice for a name; an implicit one has 0.
-    `launch_ns` changes with every start and restart: a worker that was started for another is to be replaced.
+    `launch_ns` changes with every start and restart: a worker or program that was started for another is to be
+    replaced.
     The catalog sets `kind`, `revision`, `launch_ns` and `changed_ns` (of the last change of configuration) itself.
     """
 
@@ -84,6 +85,11 @@ class EtlRecord:
         if self.runtime == "command":
             return bool(self.spec.get("communication", "io://") != "io://")
         return self.runtime in ("code", "container")
+
+    @property
+    def keeps_programs(self) -> bool:
+        """Whether serving processes keep programs of it, which start with the first objects."""
+        return self.runtime == "command" and self.spec.get("io") == "persistent"
 
     def failure_of(self, revision: int) -> str | None:
         """Why a revision that was to take this one's place failed, if it did and nothing was tried since."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from dataclasses import replace
+from typing import TypeGuard
 
-from transom.cluster.records import EtlRecord, EtlState
+from transom.cluster.records import MAX_MESSAGE_CHARS, EtlRecord, EtlState, Missing, failed_revision
 from transom.cluster.rows import next_revision, same_configuration, select_etl, write_etl
 
 
@@ -33,6 +34,28 @@ def change(db: sqlite3.Connection, old: EtlRecord, record: EtlRecord) -> EtlReco
     return kept
 
 
+def is_meant(record: EtlRecord | None, revision: int, launch_ns: int | None) -> TypeGuard[EtlRecord]:
+    """Whether a record is of this revision, and of this start of it where one is named."""
+    return record is not None and record.revision == revision and launch_ns in (None, record.launch_ns)
+
+
+def give_up(db: sqlite3.Connection, name: str, revision: int, message: str, launch_ns: int | None = None) -> EtlRecord:
+    """Have a revision fail; see Catalog.fail."""
+    message = message[:MAX_MESSAGE_CHARS]
+    old, pending = select_etl(db, name), select_etl(db, name, "pending")
+    if is_meant(pending, revision, launch_ns) and old is not None:
+        kept = replace(old, message=failed_revision(revision, message))
+        db.execute("DELETE FROM pending WHERE name = ?", (name,))
+    elif not is_meant(old, revision, launch_ns):
+        raise Missing(f"revision {revision} of ETL {name!r} was replaced or removed")
+    elif old.state == "stopped":
+        return old
+    else:
+        kept = replace(old, state="failed", message=message)
+    write_etl(db, kept)
+    return kept
+
+
 def settle(db: sqlite3.Connection, kept: EtlRecord, old: EtlRecord | None) -> None:
     """Write what the ETL is from now on, with nothing pending."""
     write_etl(db, kept)
@@ -44,7 +67,8 @@ def settle(db: sqlite3.Connection, kept: EtlRecord, old: EtlRecord | None) -> No
 
 def launched(record: EtlRecord) -> EtlRecord:
     """The ETL as it is once told to start."""
-    if not record.served:
+    if not record.served and not record.keeps_programs:
         return replace(record, state="running", message="")
     launch_ns = max(time.time_ns(), record.launch_ns + 1)  # never the same twice, whatever the clock does
-    return replace(record, state="initializing", message="", launch_ns=launch_ns)
+    state: EtlState = "initializing" if record.served else "running"
+    return replace(record, state=state, message="", launch_ns=launch_ns)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import orjson
 import structlog
 
+from transom.cluster.catalog import Catalog
 from transom.cluster.grants import load_secret
 from transom.cluster.map import MapFile
 from transom.gateway.config import Config
@@ -62,9 +63,9 @@ def limits_of(config: Config) -> Limits:
     return Limits(**config.etl.model_dump(include={field.name for field in fields(Limits)}))
 
 
-def elsewhere_of(places: Places, config: Config) -> Callable[[Path], Elsewhere]:
-    """What makes the runtimes that are no plugin's, with the workers in `places`."""
-    return partial(build_elsewhere, places, runtimes_of(places.folder, config))
+def elsewhere_of(places: Places, config: Config, catalog: Catalog | None = None) -> Callable[[Path], Elsewhere]:
+    """What makes the runtimes that are no plugin's, with the workers in `places`; see `build_elsewhere`."""
+    return partial(build_elsewhere, places, runtimes_of(places.folder, config), catalog=catalog)
 
 
 def runtimes_of(folder: Path, config: Config) -> RuntimeSettings:

@@ -122,7 +122,7 @@ def build(assignment: Assignment, config: Config) -> tuple[ASGIApp, Callable[[],
         folder,
         limits=limits_of(config),
         results=ResultSettings(config.results.max_bytes),
-        elsewhere=None if assignment.role == "gateway" else elsewhere_of(places_of(assignment), config),
+        elsewhere=None if assignment.role == "gateway" else elsewhere_of(places_of(assignment), config, catalog),
     )
     access_log = AccessLog(enabled=config.server.log_level in ("debug", "info"))
     if assignment.role == "target":

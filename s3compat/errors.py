@@ -120,7 +120,11 @@ CATALOGUE: Mapping[str, tuple[int, str]] = MappingProxyType(
         # --- transforms (WIRE.md) -------------------------------------------------------------
         "EtlInputRejected": (422, "The transformer can't use this object."),
         "EtlFailed": (500, "The transformer failed."),
+        "EtlExited": (500, "The transformer's program failed."),
         "EtlCrashed": (500, "The transformer's worker died."),
+        "EtlDisconnected": (502, "The connection to the transformer's worker broke."),
+        "EtlOutOfMemory": (507, "The transformer needed more memory than it may have."),
+        "EtlLimitReached": (507, "The transformer reached a limit on what it may use."),
         "EtlOutputTooLarge": (507, "The transformer's output exceeds the configured bound."),
         "EtlTimeout": (504, "The transform did not finish in time."),
         "EtlUnavailable": (503, "The ETL is stopped, or has failed too often to be tried now."),
@@ -163,7 +167,11 @@ _FROM_TARGET: Mapping[str, str] = MappingProxyType(
         "EtlSkipped": "NoSuchKey",
         "EtlInputRejected": "EtlInputRejected",
         "EtlFailed": "EtlFailed",
+        "EtlExited": "EtlExited",
         "EtlCrashed": "EtlCrashed",
+        "EtlDisconnected": "EtlDisconnected",
+        "EtlOutOfMemory": "EtlOutOfMemory",
+        "EtlLimitReached": "EtlLimitReached",
         "EtlOutputTooLarge": "EtlOutputTooLarge",
         "EtlTimeout": "EtlTimeout",
         "EtlUnavailable": "EtlUnavailable",
@@ -194,6 +202,8 @@ def from_target(error: Exception) -> S3Error:
     fields: dict[str, str] = {}
     if condition := str(getattr(error, "condition", "")):
         fields["Condition"] = condition
+    if etl := str(getattr(error, "etl", "")):
+        fields["Etl"] = etl
     retry_after_s = getattr(error, "retry_after_s", None)
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     return S3Error(code, message, headers=headers, **fields)

@@ -106,8 +106,24 @@ class EtlFailed(TargetError):
     """The transformer raised."""
 
 
+class EtlExited(EtlFailed):
+    """The program that was to transform the object ended with an exit code that says it failed."""
+
+
 class EtlCrashed(TargetError):
     """The worker died while transforming."""
+
+
+class EtlDisconnected(EtlCrashed):
+    """The connection to the worker can't be made, or broke; nobody saw the worker die."""
+
+
+class EtlOutOfMemory(EtlCrashed):
+    """It needed more memory than it may have."""
+
+
+class EtlLimitReached(EtlCrashed):
+    """It reached another limit on what it may use; the message says which."""
 
 
 class EtlOutputTooLarge(TargetError):

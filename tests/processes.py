@@ -62,6 +62,22 @@ def marked(server: RunningServer) -> list[int]:
     return [pid for pid in _pids() if marks & _environment(pid)]
 
 
+def carrying(variable: str) -> list[int]:
+    """Processes, of whatever parent, that have NAME=VALUE in their environment."""
+    return [pid for pid in _pids() if variable.encode() in _environment(pid)]
+
+
+def parents(pid: int) -> list[int]:
+    """A process's parent, the parent of that, and so on."""
+    found: list[int] = []
+    try:
+        while (pid := int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])) > 0:
+            found.append(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
+
+
 def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
 

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from transom.cluster.records import EtlRecord, check_etl
 from transom.gateway.admin.context import Admin
 from transom.gateway.admin.errors import ApiError
+from transom.gateway.admin.looking import problem_of
 from transom.gateway.admin.models import EtlBody, EtlShown, NumbersShown, PendingShown, ServiceShown, WorkerShown
 from transom.gateway.admin.spec_body import Posted, posted
 from transom.gateway.context import Principal
@@ -54,7 +55,7 @@ async def init_etls(admin: Admin, request: Request, principal: Principal, body: 
     records = [record_of(spec, principal.owner) for spec in specs]
     for spec, record in zip(specs, records, strict=True):
         await _check(admin, spec, record)
-    proposed = [await asyncio.to_thread(admin.catalog.propose, record) for record in records]
+    proposed = [await asyncio.to_thread(_proposed, admin, record) for record in records]
     kept = await _all_settled(admin, [record for record, _ in proposed], asked)
     current = [find(admin, record.name) for record in kept]  # beside which a new revision may be starting
     shown = await asyncio.to_thread(_all_shown, admin, current)
@@ -64,7 +65,7 @@ async def init_etls(admin: Admin, request: Request, principal: Principal, body: 
 async def start_etl(admin: Admin, request: Request, principal: Principal, _b: bytes) -> tuple[int, Any]:
     """Let a stopped or failed ETL run again."""
     record = find(admin, request.path_params["name"])
-    kept = await _set_state(admin, record, principal, "running")
+    kept = await asyncio.to_thread(_tried, admin, await _set_state(admin, record, principal, "running"))
     return await _started(admin, request, kept)
 
 
@@ -78,6 +79,7 @@ async def restart_etl(admin: Admin, request: Request, principal: Principal, _b: 
     """Replace an ETL's workers by fresh ones; the old serve until these do."""
     record = find(admin, request.path_params["name"])
     kept = await asyncio.to_thread(admin.catalog.restart, record.name, owner=principal.owner)
+    kept = await asyncio.to_thread(_tried, admin, kept)
     return await _started(admin, request, kept)
 
 
@@ -108,6 +110,16 @@ async def _check(admin: Admin, spec: Spec, record: EtlRecord) -> None:
     if spec.runtime.url is not None:
         await asyncio.to_thread(admin.url_rules.check, spec.runtime.url)
         admin.services.check(record)
+
+
+def _proposed(admin: Admin, record: EtlRecord) -> tuple[EtlRecord, bool]:
+    return admin.catalog.propose(record, problem=problem_of(record))
+
+
+def _tried(admin: Admin, kept: EtlRecord) -> EtlRecord:
+    """An ETL that was told to run, which fails at once where it is seen that it can't."""
+    problem = problem_of(kept)
+    return admin.catalog.fail(kept.name, kept.revision, problem) if problem else kept
 
 
 async def _set_state(
@@ -147,6 +159,7 @@ async def _settled(admin: Admin, kept: EtlRecord) -> EtlRecord:
 def _progress(admin: Admin, kept: EtlRecord) -> EtlRecord | None:
     """The ETL once the revision in `kept` runs, None while it is starting. Raises ApiError."""
     if not kept.served:
+        _check_failed(admin, kept)
         return kept
     targets = admin.targets()
     settle(admin.catalog, admin.folder, targets, kept.name)
@@ -158,7 +171,7 @@ def _progress(admin: Admin, kept: EtlRecord) -> EtlRecord | None:
         raise ApiError(409, "Conflict", f"ETL '{kept.name}' was removed meanwhile")
     words = record.failure_of(kept.revision)
     if words is not None:
-        raise _start_failed(kept.name, f"{words}; revision {record.revision} goes on serving")
+        raise _start_failed(kept.name, words, record)
     if record.revision != kept.revision:
         raise ApiError(409, "Conflict", f"ETL '{kept.name}' was changed or stopped meanwhile")
     if record.state == "failed":
@@ -167,8 +180,17 @@ def _progress(admin: Admin, kept: EtlRecord) -> EtlRecord | None:
     return record if running or record.state == "stopped" else None
 
 
-def _start_failed(name: str, words: str) -> ApiError:
-    return ApiError(422, "EtlStartFailed", f"ETL '{name}' failed to start: {words}")
+def _check_failed(admin: Admin, kept: EtlRecord) -> None:
+    """Raise ApiError for one that failed without being started."""
+    if kept.state == "failed":
+        current = admin.catalog.snapshot().etls.get(kept.name)
+        older = current is not None and current.revision != kept.revision and current.state == "running"
+        raise _start_failed(kept.name, kept.message, current if older else None)
+
+
+def _start_failed(name: str, words: str, serving: EtlRecord | None = None) -> ApiError:
+    goes_on = f"; revision {serving.revision} goes on serving" if serving else ""
+    return ApiError(422, "EtlStartFailed", f"ETL '{name}' failed to start: {words}{goes_on}")
 
 
 def _status(kept: Sequence[EtlRecord], *, new: bool) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +19,7 @@ from transom.cluster.records import EtlRecord
 from transom.gateway.admin.context import Admin
 from transom.gateway.admin.errors import ApiError
 from transom.gateway.admin.etls import find
+from transom.gateway.admin.looking import looked_at
 from transom.gateway.admin.monitor import EXPOSITION_TYPE, health
 from transom.gateway.app import http_request
 from transom.gateway.context import Principal
@@ -57,7 +59,10 @@ async def etl_health(admin: Admin, request: Request, _p: Principal, _b: bytes) -
     """Whether the ETL can be used, and why not."""
     record = _record(admin, request)
     workers = await asyncio.to_thread(admin.monitor.workers, record.name) if record.served else []
-    return 200, {**health(record.state, record.message, workers), "state": record.state, "workers": workers}
+    found: Mapping[str, Any] = health(record.state, record.message, workers)
+    if found["health"] == "ok" and not record.served:
+        found = await looked_at(admin, record)
+    return 200, {**found, "state": record.state, "workers": workers}
 
 
 class Exposition:

@@ -69,9 +69,9 @@ def settle(catalog: Catalog, folder: Path, targets: Sequence[str], only: str = "
         verdict = judge(record, statuses_of(folder, targets, record.name), targets, time.time_ns())
         try:
             if verdict.outcome == "running":
-                catalog.promote(record.name, record.revision)
+                catalog.promote(record.name, record.revision, record.launch_ns)
             elif verdict.outcome == "failed":
-                catalog.fail(record.name, record.revision, verdict.message)
+                catalog.fail(record.name, record.revision, verdict.message, record.launch_ns)
         except Missing:  # somebody changed or removed it meanwhile
             continue
 

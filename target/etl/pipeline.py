@@ -25,9 +25,9 @@ from transom.plugins.manager import Transformers
 from transom.plugins.nested import is_isolated
 from transom.plugins.shapes import Folders, shape_of, stream
 from transom.target.errors import (
-    EtlCrashed,
     EtlFailed,
     EtlInputRejected,
+    EtlOutOfMemory,
     EtlOutputTooLarge,
     EtlSkipped,
     SourceChanged,
@@ -330,7 +330,7 @@ def _run_again(
                 yield piece
         except WorkerLost as lost:
             if begun or pause_s is None or watch.left_s() <= pause_s:
-                raise EtlCrashed(str(lost), etl=watch.stage) from lost
+                raise lost.error from lost
             _log.warning("a run of ETL %s begins again: %s", watch.pipeline, lost)
             _pause(pause_s, watch)
             stages = None  # its deadline may be another by now
@@ -414,6 +414,8 @@ def explain(bound: Bound, error: Exception) -> TargetError:
     if isinstance(error, Reject):
         return EtlInputRejected(f"ETL '{etl}' can't transform this object{reason}", etl=etl)
     _log.warning("ETL %s failed on %s/%s", etl, bound.context.bucket, bound.context.key, exc_info=error)
+    if isinstance(error, MemoryError):
+        return EtlOutOfMemory(f"ETL '{etl}' failed: out of memory{reason}", etl=etl)
     return EtlFailed(f"ETL '{etl}' failed: {type(error).__name__}{reason}", etl=etl)
 
 

@@ -22,7 +22,8 @@ class Stage:
     `args` is the canonical text of its arguments, part of the identity; `given` is the JSON they are parsed from
     again where the stage runs. `changed_s` is when this revision came, in epoch seconds. Zero leaves `timeout_s` and
     `concurrency` to the target. `runtime` is a record's (`transom.cluster.records`); `spec` the canonical JSON that
-    `transom.target.etl.spec.from_json` reads, empty for a plain plugin ETL.
+    `transom.target.etl.spec.from_json` reads, empty for a plain plugin ETL. `launch_ns` is the record's too: it is no
+    part of the identity, but what was started for another start of the ETL isn't to be used.
     """
 
     etl: str
@@ -36,6 +37,7 @@ class Stage:
     cache: bool = True
     timeout_s: float = 0.0
     concurrency: int = 0
+    launch_ns: int = 0
     runtime: RuntimeName = "plugin"
     spec: str = ""
 

@@ -130,6 +130,7 @@ class Registry:
             cache=record.cache,
             timeout_s=record.timeout_s or 0.0,
             concurrency=record.concurrency or 0,
+            launch_ns=record.launch_ns,
             runtime=record.runtime,
             spec=self._spec(record),
         )

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from transom.cluster.records import CatalogError
 from transom.target.errors import (
@@ -35,6 +35,7 @@ from transom.target.etl.outputs import CachedRun, DirectRun, OpenResult, not_rea
 from transom.target.etl.pipeline import Pipelines
 from transom.target.etl.plan import Identity, Plan
 from transom.target.etl.results import Refusal, Result, Results
+from transom.target.etl.runtimes.jobs import cause_of
 from transom.target.etl.threads import RunThreads, unexpected
 from transom.target.etl.turns import Turns
 from transom.target.etl.watch import Watch
@@ -209,7 +210,11 @@ class Runner:
         outcome: asyncio.Future[TargetError | None] = loop.create_future()
         work = partial(self._write, run, wanted, reader, watch, loop)
         self._threads.start(work, watch, slot, _etls(wanted.plan), partial(_tell, outcome))
-        error = await outcome
+        error = await self._cause(wanted, await outcome)
+        if isinstance(error, EtlSkipped | EtlInputRejected):
+            kind: Literal["skip", "reject"] = "skip" if isinstance(error, EtlSkipped) else "reject"
+            refusal = Refusal(kind, error.message)
+            await asyncio.to_thread(self._results.refuse, wanted.id, refusal, _REFUSED_FOR_S)
         await self._judge(wanted, error)
         return error
 
@@ -239,10 +244,6 @@ class Runner:
                 content_type=run.content_type,
             )
             loop.call_soon_threadsafe(partial(run.grow, produced, whole=True))
-        except (EtlSkipped, EtlInputRejected) as refused:
-            kind = "skip" if isinstance(refused, EtlSkipped) else "reject"
-            self._results.refuse(wanted.id, Refusal(kind, refused.message), _REFUSED_FOR_S)
-            raise
         finally:
             path.unlink(missing_ok=True)
 
@@ -261,12 +262,16 @@ class Runner:
 
     async def _end(self, run: DirectRun, wanted: Wanted, held: Sequence[int], error: TargetError | None) -> None:
         try:
+            error = await self._cause(wanted, error)
             await self._judge(wanted, error)
         finally:
             run.finish(error)
             self._pipelines.let_go(held)
 
     # --- any run ------------------------------------------------------------------------------
+
+    async def _cause(self, wanted: Wanted, error: TargetError | None) -> TargetError | None:
+        return None if error is None else await cause_of(error, wanted.plan, wanted.source, self._store)
 
     async def _judge(self, wanted: Wanted, error: TargetError | None) -> None:
         """Tell the circuits: a crash or a deadline is that of the stage it names. Write down what failed."""

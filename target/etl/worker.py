@@ -96,6 +96,8 @@ def _serve(channel: Channel, transformers: Transformers, scratch: Path, task: di
         return {"kind": "skip" if isinstance(error, Skip) else "reject", "message": str(error)}
     except TimeoutError as error:  # of the deadline that it was told, or of anything else: the target knows
         return {"kind": "timeout", "message": f"{type(error).__name__}: {error}"}
+    except MemoryError as error:
+        return {"kind": "memory", "message": f"out of memory: {error}" if str(error) else "out of memory"}
     except BaseException as error:  # whatever a transformer raises is its failure, not the worker's end
         return {"kind": "failed", "message": f"{type(error).__name__}: {error}"}
     return None

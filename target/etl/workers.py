@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from transom.plugins.contract import Context, Reject, Skip
-from transom.target.errors import EtlCrashed, EtlFailed
+from transom.target.errors import EtlCrashed, EtlFailed, EtlOutOfMemory
 from transom.target.etl.transports.frames import FramedProgram, RefusedError
 from transom.target.etl.watch import Watch
 
@@ -90,7 +91,7 @@ class Worker:
             raise EtlCrashed(f"ETL '{etl}' crashed: its worker process did not start", etl=etl) from error
 
     def run(self, task: Task, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
-        """Run a transformer; raises EtlCrashed, EtlFailed, Skip, Reject, and what `watch` has to say."""
+        """Run a transformer; raises EtlCrashed, EtlOutOfMemory, EtlFailed, Skip, Reject, and as `watch`."""
         etl = task.context.etl
         try:
             self._outgrown = bool((yield from self._program.exchange(task.told(), chunks, watch)))
@@ -155,7 +156,7 @@ class Pool(Generic[J]):
 
     def __init__(self, start: Callable[[J, Watch], Pooled[J]]) -> None:
         self._start = start
-        self._idle: list[Pooled[J]] = []
+        self._idle: list[tuple[Pooled[J], float]] = []  # each with the time since when
         self._closed = False
         self._lock = threading.Lock()
 
@@ -173,13 +174,22 @@ class Pool(Generic[J]):
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for worker in idle:
+        for worker, _ in idle:
+            worker.kill()
+
+    def trim(self, unused_s: float) -> None:
+        """Stop every worker that was idle for longer than `unused_s`."""
+        since = time.monotonic() - unused_s
+        with self._lock:
+            unused = [worker for worker, idle_since in self._idle if idle_since < since]
+            self._idle = [each for each in self._idle if each[1] >= since]
+        for worker in unused:
             worker.kill()
 
     def _take(self, task: J, watch: Watch) -> Pooled[J]:
         while True:
             with self._lock:
-                worker = self._idle.pop() if self._idle else None
+                worker = self._idle.pop()[0] if self._idle else None
             if worker is None:
                 watch.pause()  # the time it takes to start is not the transform's
                 try:
@@ -194,7 +204,7 @@ class Pool(Generic[J]):
         with self._lock:
             if self._closed or not worker.idle:
                 return False
-            self._idle.append(worker)
+            self._idle.append((worker, time.monotonic()))
             return True
 
 
@@ -211,4 +221,5 @@ def _failure(etl: str, error: dict[str, Any]) -> Exception:
         return Skip(error["message"])
     if error["kind"] == "reject":
         return Reject(error["message"])
-    return EtlFailed(f"ETL '{etl}' failed: {error['message']}", etl=etl)
+    kind = EtlOutOfMemory if error["kind"] == "memory" else EtlFailed
+    return kind(f"ETL '{etl}' failed: {error['message']}", etl=etl)

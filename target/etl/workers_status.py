@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transom.cluster.records import EtlRecord
+from transom.target.etl.sandbox.ending import Bound
 from transom.target.etl.transports.base import Address
 
 WORKERS = Path("run") / "workers"
@@ -26,7 +27,8 @@ UP: tuple[WorkerState, ...] = ("running", "idle")  # idle: stopped for want of w
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One revision's worker on one target. `message` is its own last words, where it failed or was restarted.
+    """One revision's worker on one target. `message` is its own last words, where it failed or was restarted, and
+    `bound` the limit that it had reached, if that was why.
 
     `confinement` is what it runs in, in words. `launch_ns` is the record's that it was started for, `since` when it
     came to this state, in epoch seconds. `cpu_s` and `memory_bytes` are what it used when last looked at, 0 where
@@ -44,6 +46,7 @@ class WorkerStatus:
     since: float = 0.0
     restarts: int = 0
     message: str = ""
+    bound: Bound = ""
     cpu_s: float = 0.0
     memory_bytes: int = 0
     chunked: bool = False

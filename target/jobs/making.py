@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 
-from transom.target.errors import EtlSkipped, NoSuchBucket, NoSuchKey
+from transom.target.errors import EtlSkipped, NoSuchBucket, NoSuchKey, TargetError
 from transom.target.etl.plan import Plan
+from transom.target.etl.runtimes.jobs import cause_of
 from transom.target.etl.small import is_plain, run_small
 from transom.target.etl.watch import Watch
 from transom.target.jobs import truth
@@ -87,6 +88,7 @@ class Maker:
         self._own_judge = task.judge if task.judge is not None and task.judge.plan is None else None
         self._name = "inspect" if plan is None else plan.name
         self._marks = truth.marks(plan, order.args) if plan is not None else {}
+        self._stages = stages
         self._timeout_s = order.object_timeout_s or _timeout_s(stages, site.pipelines.limits.timeout_s)
         self._plain = plan is not None and is_plain(site.pipelines, plan)
         self._bounded = site.places.bounded(stages) if site.places is not None and stages is not None else ()
@@ -102,6 +104,13 @@ class Maker:
                 return await self._run(item, reader, result)
             async with self._site.places.holding(self._bounded):
                 return await self._run(item, reader, result)
+        except TargetError as error:
+            cause = (
+                error if self._stages is None else await cause_of(error, self._stages, reader.info, self._site.store)
+            )
+            if cause is error:
+                raise
+            raise cause from error
         finally:
             reader.close()
 

@@ -80,7 +80,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a client gets for what a worker does; `words` tells whether the worker's are among the error's."""
+    """What a client gets for what a worker does; `words` tells whether the worker's are among the error's.
+
+    The `code` "" of an error stands for that of the runtime's failures.
+    """
 
     does: dict[str, Any]
     status: int
@@ -90,8 +93,8 @@ class Outcome:
 
 OUTCOMES = {
     "an empty result": Outcome({"do": "empty"}, 200),
-    "an error": Outcome({"do": "raise", "message": WORDS}, 500, "EtlFailed", words=True),
-    "an error without words": Outcome({"do": "raise"}, 500, "EtlFailed"),
+    "an error": Outcome({"do": "raise", "message": WORDS}, 500, words=True),
+    "an error without words": Outcome({"do": "raise"}, 500),
     "an object rejected": Outcome({"do": "reject", "message": WORDS}, 422, "EtlInputRejected", words=True),
     "one rejected without words": Outcome({"do": "reject"}, 422, "EtlInputRejected"),
     "an object left out": Outcome({"do": "skip"}, 404, "NoSuchKey"),
@@ -215,7 +218,8 @@ class EtlContract:
         if wanted.status == 200:
             assert (*outcome(answer), answer.headers["content-length"]) == (200, "", "0")
         else:
-            assert (answer.status, answer.code, answer.ended) == (wanted.status, wanted.code, True), outcome(answer)
+            code = wanted.code or combo.failure
+            assert (answer.status, answer.code, answer.ended) == (wanted.status, code, True), outcome(answer)
             assert is_clean(answer)
             assert f"'{combo.name}'" in outcome(answer)[1]
             assert (WORDS in outcome(answer)[1]) is wanted.words
@@ -278,7 +282,7 @@ class EtlContract:
     ) -> None:
         """It was tried again, and died again."""
         found = _of(combo, deaths)["always"]
-        assert (found.answer.status, found.answer.code) == (500, "EtlCrashed"), outcome(found.answer)
+        assert (found.answer.status, found.answer.code) in combo.death, outcome(found.answer)
         assert is_clean(found.answer)
         assert f"'{combo.name}'" in outcome(found.answer)[1]
         assert outcome(found.then) == (200, str(len(SECRET)))
@@ -292,7 +296,7 @@ class EtlContract:
         """Of one that dies in the middle."""
         found = _of(combo, deaths)[death]
         assert is_no_result(found.answer), outcome(found.answer)
-        assert found.answer.status == 200 or found.answer.code == "EtlCrashed"
+        assert found.answer.status == 200 or (found.answer.status, found.answer.code) in combo.death
         assert outcome(found.then) == (200, str(len(SECRET)))
 
     # --- much, and many ---------------------------------------------------------------------------
@@ -355,10 +359,19 @@ def _told(combo: Combo, value: Any) -> str:
 
 def _ordeal(site: Site, etl: str, does: dict[str, Any], key: str = "secret") -> Ordeal:
     before = site.workers(etl)
-    answer, took_s = timed(lambda: site.get(etl, key, does))
+    answer, took_s = timed(lambda: _joined(site, etl, key, does))
     site.ready()
     then = site.get(etl, key, {"do": "length", "after": f"{does['do']} {does.get('size')}"})
     return Ordeal(answer, took_s, then, before, site.workers(etl))
+
+
+def _joined(site: Site, etl: str, key: str, does: dict[str, Any]) -> Raw:
+    """What comes of a run that a busy machine may need longer for than one request waits."""
+    for _ in range(4):
+        answer = site.get(etl, key, does)
+        if answer.code != "SlowDown":
+            break
+    return answer
 
 
 def _of_all(combos: Sequence[Combo], work: Callable[[Combo], T]) -> dict[str, T]:

@@ -63,6 +63,20 @@ class Combo:
         return self.communication in ("hpush", "hpull", "hrev", "ws") and "url" not in self.runtime
 
     @property
+    def failure(self) -> str:
+        """The code of an object that it fails on."""
+        once = self.communication == "io" and self.rest.get("io") != "persistent"
+        return "EtlExited" if once else "EtlFailed"
+
+    @property
+    def death(self) -> tuple[tuple[int, str], ...]:
+        """The status and code of an object that its worker dies of; a keeper may see that too late to tell."""
+        crashed, disconnected = (500, "EtlCrashed"), (502, "EtlDisconnected")
+        if "url" in self.runtime:
+            return (disconnected,)
+        return (crashed, disconnected) if self.kept else (crashed,)
+
+    @property
     def mortal(self) -> bool:
         """Whether its end isn't the server's."""
         return "plugin" not in self.runtime

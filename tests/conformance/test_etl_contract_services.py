@@ -125,7 +125,8 @@ class TestServices(EtlContract):
             answer = site.get(">>".join(mix), "more", args)
             assert is_no_result(answer), (place, outcome(answer))
             if answer.status != 200:
-                assert answer.status == (404 if does == "skip" else 500)
+                broke_off = does == "late" and answer.status == 502
+                assert broke_off or answer.status == (404 if does == "skip" else 500)
                 assert f"'{etl}'" in outcome(answer)[1], (place, outcome(answer))
 
     def test_what_one_stage_makes_slowly_the_next_takes_slowly(self, site: Site, objects: dict[str, bytes]) -> None:

@@ -237,14 +237,14 @@ def test_a_program_is_reached_at_its_socket_or_its_own_port(bench: Bench) -> Non
     eventually(lambda: bench.said.count("listens") == 2, within_s=WAIT_S)
     (inside,) = [address for address in tcp.addresses if address.netns_pid]
     assert received(inside) == b"hello"
-    eventually(lambda: unix.ended() == tcp.ended() == "exit code 0", within_s=WAIT_S)
+    eventually(lambda: str(unix.ended()) == str(tcp.ended()) == "exit code 0", within_s=WAIT_S)
 
 
 def test_a_program_is_asked_to_end_before_it_is_killed(bench: Bench, gone: Callable[[str], bool]) -> None:
     worker = bench.start(sys.executable, "-c", ENDS_WHEN_ASKED)
     eventually(lambda: "ready" in bench.said, within_s=WAIT_S)
     worker.stop(10.0)
-    assert worker.ended() == "exit code 7" and gone(worker.container)
+    assert str(worker.ended()) == "exit code 7" and gone(worker.container)
 
 
 def test_a_program_that_kills_itself_is_told_from_one_out_of_memory(bench: Bench) -> None:

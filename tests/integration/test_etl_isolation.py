@@ -160,13 +160,18 @@ def test_code_in_a_container_sees_the_system_alone(server: RunningServer) -> Non
 
 
 @pytest.mark.parametrize(
-    ("data", "limit"), [(b"eat", "its memory limit of 256 MiB"), (b"fork", "its process limit of 32")], ids=str
+    ("data", "code", "limit"),
+    [
+        (b"eat", "EtlOutOfMemory", "its memory limit of 256 MiB"),
+        (b"fork", "EtlLimitReached", "its process limit of 32"),
+    ],
+    ids=str,
 )
 def test_a_limit_that_is_met_is_named_and_the_worker_is_there_again(
-    server: RunningServer, data: bytes, limit: str
+    server: RunningServer, data: bytes, code: str, limit: str
 ) -> None:
     answer = transformed(server, "code", data)
-    assert answer.status == 500 and limit in answer.message
+    assert (answer.status, answer.code) == (507, code) and limit in answer.message
     assert transformed(server, "code", b"hello").body == b"HELLO"
 
 

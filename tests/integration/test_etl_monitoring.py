@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import requests
 
 from tests.integration.conftest import OTHER_OWNER
 from tests.running import ACCESS, SECRET, RunningServer
+from tests.stub_workers import Request, every_request, stub_worker
+from tests.stub_workers import Wire as WorkerWire
 from tests.wire import Wire, at
 from transom.client.admin import AdminClient, AdminError
 
@@ -92,6 +99,57 @@ def test_health_follows_the_state(admin: AdminClient, name: Callable[[str], str]
     admin.remove_etl(etl)
     with pytest.raises(AdminError, match=etl):
         admin.etl_health(etl)
+
+
+def test_health_of_a_service_elsewhere_is_what_it_answers_just_now(
+    tmp_path: Path, start_server: Callable[..., RunningServer]
+) -> None:
+    statuses = ["200 OK", "404 Not Found", "503 Not Yet"]
+    asked: list[str] = []
+
+    def answer(worker: WorkerWire, request: Request) -> None:
+        asked.append(f"{request.method} {request.target}")
+        worker.answer(b"", statuses.pop(0))
+
+    (tmp_path / "transom.toml").write_text('[etl]\nurl_allow = ["127.0.0.1"]\n')
+    server = start_server("--config", str(tmp_path / "transom.toml"))
+    with (
+        stub_worker(every_request(answer)) as service,
+        AdminClient(server.endpoint, ACCESS, SECRET) as admin,
+    ):
+        url = f"http://127.0.0.1:{service.address.port}/etl"
+        admin.init_spec(json.dumps({"name": "far", "runtime": {"url": url}}))
+        found = [admin.etl_health("far") for _ in range(3)]
+    assert asked == ["GET /etl/health"] * 3
+    assert [each["health"] for each in found] == ["ok", "ok", "unavailable"]
+    assert "GET /etl/health with 503: see what the service" in found[2]["message"]
+    keys = {"TRANSOM_ENDPOINT": server.endpoint, "TRANSOM_ACCESS_KEY": ACCESS, "TRANSOM_SECRET_KEY": SECRET}
+    command = [str(Path(sys.executable).with_name("transom")), "etl", "health", "far"]
+    down = subprocess.run(command, env={**os.environ, **keys}, capture_output=True, timeout=60, check=False)
+    assert down.returncode == 1
+    assert b"nobody listens there: start it" in down.stdout
+    assert b"ETL 'far' is unavailable" in down.stderr
+
+
+def test_a_command_without_its_program_fails_to_start_and_health_says_why(
+    admin: AdminClient, wire: Wire, bucket: str, name: Callable[[str], str], tmp_path: Path
+) -> None:
+    etl, program = name("lacking"), tmp_path / "mine"
+    spec = json.dumps({"name": etl, "runtime": {"command": [str(program)]}})
+    missing = f"there is no program '{program}' on this target"
+    with pytest.raises(AdminError, match=f"failed to start: {missing}"):
+        admin.init_spec(spec)
+    assert (admin.etl(etl).state, admin.etl(etl).message) == ("failed", missing)
+    assert (admin.etl_health(etl)["health"], admin.etl_health(etl)["message"]) == ("failed", missing)
+    wire.put(at(bucket, "k"), BODY)
+    assert wire.get(at(bucket, "k", etl=etl)).status == 503
+    program.write_text("#!/bin/sh\nexec tr x y\n")
+    program.chmod(0o755)
+    admin.start_etl(etl)
+    assert (admin.etl_health(etl)["health"], wire.get(at(bucket, "k", etl=etl)).body) == ("ok", b"y" * len(BODY))
+    program.unlink()
+    assert (admin.etl_health(etl)["health"], admin.etl_health(etl)["message"]) == ("failed", missing)
+    admin.remove_etl(etl)
 
 
 def test_only_admins_may_look(tight_server: RunningServer) -> None:

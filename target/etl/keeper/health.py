@@ -51,12 +51,12 @@ def _answer(address: Address, end: float) -> bytes:
     with connect(address, look) as sock:
         sock.sendall(_ASK)
         while len(answer) < _MOST:
+            look()  # also where it says a little now and then, without end
             try:
                 data = sock.recv(_PIECE)
             except BlockingIOError:
                 if _END in answer:  # it keeps the connection, which it was asked not to
                     break
-                look()
                 continue
             if not data:
                 break

@@ -25,7 +25,8 @@ from transom.target.etl.keeper.places import use_offset
 from transom.target.etl.keeper.processes import tree_usage
 from transom.target.etl.keeper.restarts import Restarts
 from transom.target.etl.keeper.workshop import Workshop
-from transom.target.etl.runtimes.base import Launcher, Running, StartError, Usage
+from transom.target.etl.runtimes.base import Ended, Launcher, Running, StartError, Usage
+from transom.target.etl.sandbox.ending import Bound
 from transom.target.etl.transports.base import Address
 from transom.target.etl.transports.sockets import listen_in_netns
 from transom.target.etl.workers_status import WorkerState, WorkerStatus
@@ -48,6 +49,7 @@ class _End:
     """Why a worker's life ended: `final` ones aren't tried again, `idle` ones are when somebody asks."""
 
     words: str = ""
+    bound: Bound = ""
     final: bool = False
     idle: bool = False
     at_work: bool = False
@@ -119,13 +121,13 @@ class Life:
             pause_s = None if end.final else self._restarts.died(now, well_for_s, at_work=end.at_work)
             if pause_s is None:
                 self._log.note(f"revision {self.record.revision} has failed: {end.words}")
-                self._say("failed", end.words)
+                self._say("failed", end.words, end.bound)
                 # as long as it runs on other targets it is wanted here too
                 await asyncio.sleep(_FAILED_REST_S)
                 self._restarts = Restarts(self._restarts.count)
             else:
                 self._log.note(f"revision {self.record.revision} is started again: {end.words}")
-                self._say("initializing", end.words)
+                self._say("initializing", end.words, end.bound)
                 await asyncio.sleep(pause_s)
 
     async def _once(self) -> _End:
@@ -186,8 +188,12 @@ class Life:
         asking = self._hands.submit(launcher.own_network, self._place.spec)
         target_url = self._target_url(own_network=await asyncio.wrap_future(asking))
         own_fd = os.dup(log_fd)  # a start goes on when nobody waits for it any more, and ours is closed then
-        told = order(self._place, shop.places, shop.limits, target_url, own_fd, secret)
-        starting = self._hands.submit(launcher.start, told)
+        try:
+            told = order(self._place, shop.places, shop.limits, target_url, own_fd, secret)
+            starting = self._hands.submit(launcher.start, told)
+        except BaseException:
+            os.close(own_fd)
+            raise
         starting.add_done_callback(lambda _: os.close(own_fd))
         try:
             return await asyncio.wrap_future(starting)
@@ -272,9 +278,9 @@ class Life:
                     return _End(_with("it no longer answered GET /health", captured.last_words))
                 next_look = time.monotonic() + (_LOOK_EVERY_S if well else 1.0)
 
-    def _died(self, how: str, captured: Captured) -> _End:
+    def _died(self, how: Ended, captured: Captured) -> _End:
         at_work = self.status.state == "running" and self.unused_for_s < 1.0
-        return _End(_with(f"its worker ended with {how}", captured.last_words), at_work=at_work)
+        return _End(_with(f"its worker ended with {how}", captured.last_words), how.bound, at_work=at_work)
 
     def _may_rest(self) -> bool:
         idle_s = self._place.spec.idle_timeout_s
@@ -318,7 +324,13 @@ class Life:
             _log.warning("the worker of ETL %s could not be stopped: %s", self.record.name, error)
 
     def _say(
-        self, state: WorkerState, message: str = "", *, address: Address | None = None, running: Running | None = None
+        self,
+        state: WorkerState,
+        message: str = "",
+        bound: Bound = "",
+        *,
+        address: Address | None = None,
+        running: Running | None = None,
     ) -> None:
         """Say how it is. What a worker before it died of stays said while this one runs."""
         self.status = WorkerStatus(
@@ -334,6 +346,7 @@ class Life:
             chunked=self._chunked,
             public_port=self._public_port(running),
             message=message or (self.status.message if state == "running" else ""),
+            bound=bound or (self.status.bound if state == "running" else ""),
         )
         self._changed(state)
 

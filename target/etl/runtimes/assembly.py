@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from transom.cluster.catalog import Catalog
 from transom.target.etl.keeper.places import Places
 from transom.target.etl.locks import ByteHolds
 from transom.target.etl.runtimes.base import MARK, Launcher
@@ -41,11 +42,16 @@ class RuntimeSettings:
     max_output: int = 16 * GIB
 
 
-def build_elsewhere(places: Places, settings: RuntimeSettings, scratch: Path) -> Elsewhere:
-    """The runtimes of one server process; `scratch` is the folder for what runs write meanwhile."""
+def build_elsewhere(
+    places: Places, settings: RuntimeSettings, scratch: Path, catalog: Catalog | None = None
+) -> Elsewhere:
+    """The runtimes of one process; `scratch` is the folder for what runs write meanwhile.
+
+    By the `catalog` it learns that programs are wanted no more; a job, which goes on as it was planned, has none.
+    """
     served = ServedRuntime(places, scratch)
     urls = UrlRuntime(UrlRules.parse(settings.url_allow), settings.master, ByteHolds(places.pulls), scratch)
-    commands = CommandRuntime(_workplace(places, settings, scratch))
+    commands = CommandRuntime(_workplace(places, settings, scratch), catalog)
     return Elsewhere(served, commands, urls, Handover(served, settings.master))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from transom.target.etl.sandbox.ending import Bound
 from transom.target.etl.spec import Spec
 from transom.target.etl.transports.base import Address
 
@@ -56,6 +57,17 @@ class Usage:
     memory: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a worker ended, in words ("exit code 3", "signal 9"), and the limit that was the cause, if one was."""
+
+    words: str
+    bound: Bound = ""
+
+    def __str__(self) -> str:
+        return self.words
+
+
 class Running(Protocol):
     """A worker that was started. Callable from several threads."""
 
@@ -79,11 +91,8 @@ class Running(Protocol):
     def addresses(self) -> tuple[Address, ...]:
         """Where it may come to listen, the best first."""
 
-    def ended(self, words: str = "") -> str | None:
-        """None while it runs; how it ended, in words ("exit code 3", "signal 9", "its memory limit"). Never blocks.
-
-        `words` are the last that it printed: they may tell which limit it hit.
-        """
+    def ended(self, words: str = "") -> Ended | None:
+        """None while it runs, else how it ended; `words` are the last that it printed. Never blocks."""
 
     def usage(self) -> Usage | None:
         """What it uses; None where that can't be told. May block for a moment."""

@@ -9,21 +9,20 @@ import os
 import shutil
 import stat
 import subprocess
-import threading
-import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from transom.cluster.catalog import Catalog
 from transom.target.errors import EtlFailed, EtlOutputTooLarge
 from transom.target.etl.runtimes.command_end import failure
+from transom.target.etl.runtimes.command_keeping import KeptPrograms
 from transom.target.etl.runtimes.command_kept import KeptProgram
 from transom.target.etl.runtimes.command_line import check_program, environment, filled, takes
 from transom.target.etl.runtimes.jobs import Job, suffix_of
 from transom.target.etl.runtimes.workplace import Workplace
 from transom.target.etl.transports.io import Pipes, pump
 from transom.target.etl.watch import Watch
-from transom.target.etl.workers import Pool
 
 _PIECE = 1024 * 1024
 _END_S = 10.0
@@ -31,18 +30,22 @@ _KEPT_UNUSED_S = 300.0
 
 
 class CommandRuntime:
-    """Runs the stages of command ETLs in one process. Callable from any thread."""
+    """Runs the stages of command ETLs in one process. Callable from any thread.
 
-    def __init__(self, workplace: Workplace) -> None:
+    Programs that are kept end once they weren't used for `unused_s`, and with a `catalog` once their ETL was stopped,
+    removed, changed or restarted.
+    """
+
+    def __init__(
+        self, workplace: Workplace, catalog: Catalog | None = None, *, unused_s: float = _KEPT_UNUSED_S
+    ) -> None:
         self._workplace = workplace
-        self._pools: dict[tuple[str, int], Pool[Job]] = {}
-        self._used: dict[tuple[str, int], float] = {}
-        self._lock = threading.Lock()
+        self._kept = KeptPrograms(lambda job, watch: KeptProgram(job, watch, workplace), catalog, unused_s=unused_s)
 
     def run(self, job: Job, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Run one stage. Raises Skip, Reject, the Etl* errors, what `chunks` raises and what `watch` has to say."""
         if job.spec.io == "persistent":
-            return self._pool(job).run(job, chunks, watch)
+            return self._kept.run(job, chunks, watch)
         return _Once(self._workplace, job, watch).run(chunks)
 
     def close(self) -> None:
@@ -51,26 +54,8 @@ class CommandRuntime:
         self._workplace.sandbox.close()
 
     def forget(self) -> None:
-        """End the programs that are kept."""
-        with self._lock:
-            pools, self._pools = list(self._pools.values()), {}
-            self._used.clear()
-        for pool in pools:
-            pool.close()
-
-    def _pool(self, job: Job) -> Pool[Job]:
-        """The programs kept for the job's revision; those of older ones, and the long unused, are let go."""
-        key, now = (job.stage.etl, job.stage.revision), time.monotonic()
-        with self._lock:
-            self._used[key] = now
-            past = [each for each, used in self._used.items() if _is_older(each, key) or now - used > _KEPT_UNUSED_S]
-            old = [self._pools.pop(each) for each in past if self._used.pop(each) and each in self._pools]
-            if key not in self._pools:
-                self._pools[key] = Pool(lambda first, watch: KeptProgram(first, watch, self._workplace))
-            pool = self._pools[key]
-        for each in old:
-            each.close()
-        return pool
+        """End the programs that are kept, and keep none from now on."""
+        self._kept.close()
 
 
 class _Once:
@@ -178,7 +163,3 @@ class _Once:
 def _plainly(path: str, flags: int) -> int:
     """Open without following a link, or waiting for the other end of a pipe."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-def _is_older(key: tuple[str, int], than: tuple[str, int]) -> bool:
-    return key[0] == than[0] and key[1] < than[1]

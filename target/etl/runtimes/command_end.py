@@ -1,14 +1,30 @@
-"""What the end of a command's program means for the object that it was about."""
+"""What the end of a program, or what it complains of, means for the object that it was about."""
 
 from __future__ import annotations
 
 from transom.plugins.contract import Reject, Skip
-from transom.target.errors import EtlCrashed, EtlFailed, EtlOutputTooLarge
-from transom.target.etl.sandbox.ending import Ending, hint
-from transom.target.etl.sandbox.program import Program
+from transom.target.errors import (
+    EtlCrashed,
+    EtlExited,
+    EtlFailed,
+    EtlLimitReached,
+    EtlOutOfMemory,
+    EtlOutputTooLarge,
+    EtlTimeout,
+    TargetError,
+)
+from transom.target.etl.sandbox.ending import Bound, Ending, complaint, hint
+from transom.target.etl.sandbox.program import Limits, Program
 
 REJECTED = 65  # EX_DATAERR of sysexits.h: the input is at fault
 SKIPPED = 100
+_OF_BOUND: dict[Bound, type[TargetError]] = {
+    "memory": EtlOutOfMemory,
+    "processes": EtlLimitReached,
+    "scratch": EtlLimitReached,
+    "output": EtlOutputTooLarge,
+    "time": EtlTimeout,
+}
 _LINES = 3
 _CHARS = 600
 
@@ -21,17 +37,30 @@ def failure(etl: str, ending: Ending, words: str, program: Program) -> Exception
         return Reject(_last(words) or "its program does not say why")
     if ending.code == SKIPPED:
         return Skip(_last(words))
-    if ending.bound == "output":
-        return EtlOutputTooLarge(f"ETL '{etl}' made a file over {ending.limit}", etl=etl)
-    said = last_of(words)
-    if not ending.bound:
-        said += hint(words, program.limits, network=program.network)
+    how = ended(ending, words, program)
     if ending.bound or ending.signal:
-        return EtlCrashed(f"ETL '{etl}' crashed: its program ended with {ending}{said}", etl=etl)
-    return EtlFailed(f"ETL '{etl}' failed: its program ended with {ending}{said}", etl=etl)
+        return crash(etl, how, ending.bound)
+    return EtlExited(f"ETL '{etl}' failed: {how}", etl=etl)
 
 
-def last_of(words: str) -> str:
+def ended(ending: Ending, words: str, program: Program) -> str:
+    """How a program ended, its last words, and what these have to do with its sandbox."""
+    how = f"its program ended with {ending}{_last_of(words)}"
+    return how if ending.bound else how + hint(words, program.limits, network=program.network)
+
+
+def crash(etl: str, how: str, bound: Bound = "") -> TargetError:
+    """The error of a worker or program that is gone, and had reached a limit if `bound` names one."""
+    return _OF_BOUND.get(bound, EtlCrashed)(f"ETL '{etl}' crashed: {how}", etl=etl)
+
+
+def at_its_limits(failed: EtlFailed, limits: Limits, *, network: bool) -> TargetError:
+    """The error of a worker that lives on and says that it failed; it may complain of its sandbox."""
+    kind = _OF_BOUND.get(complaint(failed.message, limits), type(failed))
+    return kind(failed.message + hint(failed.message, limits, network=network), etl=failed.etl)
+
+
+def _last_of(words: str) -> str:
     """The last words after a colon, for the end of a message; empty for none."""
     last = _last(words)
     return f": {last}" if last else ""

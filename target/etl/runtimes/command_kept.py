@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
-from transom.target.errors import EtlCrashed
-from transom.target.etl.runtimes.command_end import failure, last_of
+from transom.target.errors import EtlFailed
+from transom.target.etl.runtimes.command_end import at_its_limits, crash, ended
 from transom.target.etl.runtimes.command_line import check_program
 from transom.target.etl.runtimes.jobs import Job
 from transom.target.etl.runtimes.workplace import Workplace
@@ -71,6 +71,9 @@ class KeptProgram:
                 yield from self._program.run(job.call(path), chunks, watch)
             except (EOFError, ConnectionError) as error:
                 raise self._crash(error) from error
+            except EtlFailed as error:
+                program = self._confined.program
+                raise at_its_limits(error, program.limits, network=program.network) from error
 
     def kill(self) -> None:
         """End it now and remove what it left."""
@@ -95,15 +98,12 @@ class KeptProgram:
             self._confined.wait(_END_S if isinstance(error, EOFError) else 0.0)
         if self._confined.ended() is None:
             said = str(error) or "it closed its standard output"
-            return EtlCrashed(f"ETL '{self._etl}' crashed: {said}", etl=self._etl)
+            return crash(self._etl, said)
         self._words.close()  # its last words may still be on their way
         words = self._words.last
         ending = self._confined.ended(words)
         assert ending is not None
-        ended = failure(self._etl, ending, words, self._confined.program)
-        if isinstance(ended, EtlCrashed):
-            return ended
-        return EtlCrashed(f"ETL '{self._etl}' crashed: its program ended with {ending}{last_of(words)}", etl=self._etl)
+        return crash(self._etl, ended(ending, words, self._confined.program), ending.bound)
 
 
 class _Words:

@@ -70,9 +70,16 @@ def shown(words: Sequence[str], hidden: Path) -> tuple[Path, ...]:
 
 def check_program(etl: str, words: Sequence[str], env: Mapping[str, str]) -> None:
     """Raise EtlFailed if the command's program is not installed here."""
+    problem = lacking(words, env)
+    if problem:
+        raise EtlFailed(f"ETL '{etl}' failed: {problem}", etl=etl)
+
+
+def lacking(words: Sequence[str], env: Mapping[str, str]) -> str:
+    """That the command's program is not installed here, in words; "" where it is."""
     name = words[0]
-    if not (Path(name).exists() if "/" in name else shutil.which(name, path=env.get("PATH", PATH))):
-        raise EtlFailed(f"ETL '{etl}' failed: there is no program '{name}' on this target", etl=etl)
+    found = Path(name).exists() if "/" in name else shutil.which(name, path=env.get("PATH", PATH))
+    return "" if found else f"there is no program '{name}' on this target"
 
 
 def _environment_of(program: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import re
 import signal
 from dataclasses import dataclass
 
+from transom.target.etl.runtimes.base import Ended
 from transom.target.etl.runtimes.container_plan import MIB
 from transom.target.etl.sandbox.cgroups import Hits
 from transom.target.etl.sandbox.ending import explain
@@ -34,12 +35,14 @@ class Exit:
         return f"signal {self.code - _SIGNAL}" if self.code > _SIGNAL else f"exit code {self.code}"
 
 
-def explained(how: Exit, limits: Limits, words: str) -> str:
-    """How a program ended in its container, as the sandbox would say it; `words` are the last that it printed."""
+def explained(how: Exit, limits: Limits | None, words: str) -> Ended:
+    """How a container ended: with `limits` a program's in it, as the sandbox would say it; `words` are its last."""
+    if limits is None:
+        return Ended(str(how), "memory" if how.oom else "")
     hits = _hits(words, oom=how.oom)
     ending = explain(how.code, limits, hits, words=words)
     # who was killed by whom nobody saw may have been out of memory, which Podman does not tell
-    return str(how) if ending.signal and not ending.bound else str(ending)
+    return Ended(str(how if ending.signal and not ending.bound else ending), ending.bound)
 
 
 def _hits(words: str, *, oom: bool) -> Hits | None:

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from transom.target.etl.runtimes.base import Order, StartError, Usage
+from transom.target.etl.runtimes.base import Ended, Order, StartError, Usage
 from transom.target.etl.runtimes.container_end import explained
 from transom.target.etl.runtimes.container_plan import ContainerPlan, Mount
 from transom.target.etl.runtimes.engine_socket import NoEngineError
@@ -126,12 +126,12 @@ class ContainerWorker:
         """Where it may come to listen: its socket, its port from within, its port as it is published."""
         return self._addresses
 
-    def ended(self, words: str = "") -> str | None:
+    def ended(self, words: str = "") -> Ended | None:
         """How it ended, None while it runs."""
         how = self._container.ended()
         if how is None:
             return None
-        return str(how) if self._limits is None else explained(how, self._limits, words)
+        return explained(how, self._limits, words)
 
     def usage(self) -> Usage | None:
         """What it uses; None where the engine can't tell."""

@@ -10,11 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transom.plugins.contract import Context
-from transom.target.etl.plan import Stage
-from transom.target.etl.spec import Spec
+from transom.target.errors import (
+    EtlFailed,
+    EtlInputRejected,
+    EtlSkipped,
+    NoSuchBucket,
+    NoSuchKey,
+    SourceChanged,
+    TargetError,
+)
+from transom.target.etl.plan import Plan, Stage
+from transom.target.etl.spec import Spec, from_json
 from transom.target.etl.stand_in import args_text
 from transom.target.etl.transports.base import Call
-from transom.target.store.base import ObjectReader
+from transom.target.store.base import ObjectInfo, ObjectReader, Store
 
 PULLS = ("hpull", "hrev")
 _READABLE = 0o444
@@ -49,6 +58,20 @@ class Job:
             pulled=self.pulled,
             metadata=context.metadata,
         )
+
+
+async def cause_of(error: TargetError, plan: Plan, source: ObjectInfo, store: Store) -> TargetError:
+    """Why a run failed: a worker that fetches the object itself finds none once that is replaced, and blames it."""
+    if not isinstance(error, EtlFailed | EtlInputRejected | EtlSkipped) or not any(map(_pulls, plan.stages)):
+        return error
+    with suppress(NoSuchBucket, NoSuchKey):
+        if (await store.head(source.bucket, source.key)).etag == source.etag:
+            return error
+    return SourceChanged("the object was replaced or deleted before its worker had fetched it")
+
+
+def _pulls(stage: Stage) -> bool:
+    return bool(stage.spec) and from_json(stage.spec).transport in PULLS
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from transom.target.errors import TargetError
 from transom.target.etl.keeper.processes import tree_usage
-from transom.target.etl.runtimes.base import Order, Running, StartError, Usage
+from transom.target.etl.runtimes.base import Ended, Order, Running, StartError, Usage
 from transom.target.etl.runtimes.command_line import check_program
 from transom.target.etl.runtimes.contained import Contained
 from transom.target.etl.runtimes.engine_socket import EngineError
@@ -107,10 +107,10 @@ class ProgramWorker:
             return (socket,)
         return socket, Address(host=_LOOPBACK, port=self._order.port, netns_pid=inside)
 
-    def ended(self, words: str = "") -> str | None:
+    def ended(self, words: str = "") -> Ended | None:
         """How it ended, None while it runs."""
         ending = self._confined.ended(words)
-        return None if ending is None else str(ending)
+        return None if ending is None else Ended(str(ending), ending.bound)
 
     def usage(self) -> Usage | None:
         """What it uses."""

@@ -12,13 +12,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from transom.target.errors import EtlChanged, EtlCrashed, EtlFailed, EtlUnavailable
+from transom.target.errors import EtlChanged, EtlDisconnected, EtlFailed, EtlUnavailable, TargetError
 from transom.target.etl.keeper.places import Places, pull_offset, use_offset
 from transom.target.etl.locks import ByteHolds
 from transom.target.etl.plan import Plan, Stage
+from transom.target.etl.runtimes.command_end import at_its_limits, crash
 from transom.target.etl.runtimes.jobs import PULLS, Job, shared
 from transom.target.etl.runtimes.workplace import limits_of
-from transom.target.etl.sandbox.ending import hint
 from transom.target.etl.spec import Spec, from_json
 from transom.target.etl.transports.base import Address, Transport, Unreachable, WorkerLost
 from transom.target.etl.transports.http import HttpTransport, Method
@@ -30,7 +30,7 @@ from transom.target.store.base import ObjectInfo
 
 _POLL_S = 0.02
 _TOUCH_EVERY_S = 1.0
-_WORDS_WITHIN_S = 0.15
+_WORDS_WITHIN_S = 0.5
 _NOTICED_WITHIN_S = 5.0  # engines take a while to tell that a container has ended
 
 
@@ -86,14 +86,17 @@ class ServedRuntime:
             else:
                 yield from transport.run(job.call(), chunks, watch)
         except WorkerLost as error:
+            if isinstance(error.error, EtlUnavailable):  # it is well, and asks for patience
+                raise
             # to try again is of no use before the keeper, too, has noticed that it is gone
             within_s = _NOTICED_WITHIN_S if isinstance(error, Unreachable) else _WORDS_WITHIN_S
-            raise WorkerLost(self._last_words(job.stage, worker, watch, within_s) or str(error)) from error
+            raise WorkerLost(self._end_of(job.stage, worker, watch, within_s) or error.error) from error
         except EtlFailed as error:
-            raise EtlFailed(error.message + _hint(job, error.message), etl=error.etl) from error
-        except EtlCrashed as error:
-            words = self._last_words(job.stage, worker, watch, _WORDS_WITHIN_S) or error.message
-            raise EtlCrashed(words, etl=job.stage.etl) from error
+            if job.stage.runtime == "container":  # what limits there are is its own image's matter
+                raise
+            raise at_its_limits(error, limits_of(job.spec), network=job.spec.network) from error
+        except EtlDisconnected as error:
+            raise (self._end_of(job.stage, worker, watch, _WORDS_WITHIN_S) or error) from error
 
     def public_port(self, stage: Stage) -> int:
         """Where clients may be sent to the stage's worker; 0 where they can't be now."""
@@ -145,8 +148,8 @@ class ServedRuntime:
             sleep(_POLL_S)
         raise EtlUnavailable(f"ETL '{etl}' is unavailable: its worker is not up", retry_after_s=15, etl=etl)
 
-    def _last_words(self, stage: Stage, before: WorkerStatus, watch: Watch, within_s: float) -> str:
-        """What the keeper says of the end of a worker that was lost; empty if it sees none within that time."""
+    def _end_of(self, stage: Stage, before: WorkerStatus, watch: Watch, within_s: float) -> TargetError | None:
+        """How a worker that was lost ended, as its keeper has it; None if that sees no end within the time."""
         began = time.monotonic()
         watch.pause()  # it is not the transform's time
         try:
@@ -155,15 +158,14 @@ class ServedRuntime:
                     break
                 worker = self._find(stage)
                 if worker is None or _life_of(worker) != _life_of(before):
-                    said = worker.message if worker is not None else ""
-                    return f"ETL '{stage.etl}' crashed: {said}" if said else ""
+                    return crash(stage.etl, worker.message, worker.bound) if worker and worker.message else None
                 watch.check()
                 sleep(_POLL_S)
         except EtlUnavailable:  # it was to end anyway
             pass
         finally:
             watch.resume()
-        return ""
+        return None
 
     def _find(self, stage: Stage) -> WorkerStatus | None:
         """The newest worker of the stage's revision that can be called, else the newest; None while none is known.
@@ -243,13 +245,6 @@ def _life_of(worker: WorkerStatus) -> tuple[int, int, WorkerState]:
 def _is_ended_container(worker: WorkerStatus) -> bool:
     """Whether a container's first process is gone, which its engine may take a moment to tell the keeper."""
     return bool(worker.container and worker.pid) and not Path(f"/proc/{worker.pid}").exists()
-
-
-def _hint(job: Job, message: str) -> str:
-    """What a program's failure has to do with its sandbox, if anything."""
-    if job.stage.runtime == "container":
-        return ""
-    return hint(message, limits_of(job.spec), network=job.spec.network)
 
 
 def is_served(stage: Stage) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from transom.target.errors import EtlUnavailable
+from transom.target.errors import EtlDisconnected, EtlUnavailable
 from transom.target.etl.keeper.places import pull_offset
 from transom.target.etl.locks import ByteHolds
 from transom.target.etl.runtimes.jobs import PULLS, Job
@@ -60,7 +60,8 @@ class UrlRuntime:
         except AddressRefusedError as error:
             raise EtlUnavailable(f"ETL '{etl}' is unavailable: {error}", etl=etl) from error
         except OSError as error:
-            raise WorkerLost(f"ETL '{etl}' lost its service: {service.host} can't be looked up") from error
+            lost = EtlDisconnected(f"ETL '{etl}' lost its service: {service.host} can't be looked up", etl=etl)
+            raise WorkerLost(lost) from error
         transport = self._transport(job, service, addresses[0])
         held: AbstractContextManager[None] = nullcontext()
         if job.reader is not None and job.pulled:

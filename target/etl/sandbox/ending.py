@@ -59,9 +59,20 @@ def explain(returncode: int, limits: Limits, hits: Hits | None, *, words: str = 
     return Ending(code, number, bound, _in_words(bound, limits))
 
 
+def complaint(words: str, limits: Limits) -> Bound:
+    """The limit that a program complains of, as libraries and shells put it; empty for none."""
+    if limits.memory and _NO_MEMORY.search(words):
+        return "memory"
+    if limits.output and _TOO_LARGE.search(words):
+        return "output"
+    if limits.pids and _NO_PROCESS.search(words):
+        return "processes"
+    return "scratch" if _NO_SPACE.search(words) else ""
+
+
 def hint(words: str, limits: Limits, *, network: bool) -> str:
     """What a program's complaint has to do with its sandbox, in brackets after a space; empty for nothing known."""
-    bound = _complaint(words, limits)
+    bound = complaint(words, limits)
     if bound:
         return f" (having reached {_in_words(bound, limits)})"
     if not network and _NO_NETWORK.search(words):
@@ -86,18 +97,8 @@ def _reached(number: int, limits: Limits, hits: Hits | None, words: str) -> Boun
         return "output"
     if hits and hits.pids:
         return "processes"
-    bound = _complaint(words, limits)
+    bound = complaint(words, limits)
     return "" if bound == "processes" and hits else bound  # they would have been counted
-
-
-def _complaint(words: str, limits: Limits) -> Bound:
-    if limits.memory and _NO_MEMORY.search(words):
-        return "memory"
-    if limits.output and _TOO_LARGE.search(words):
-        return "output"
-    if limits.pids and _NO_PROCESS.search(words):
-        return "processes"
-    return "scratch" if _NO_SPACE.search(words) else ""
 
 
 def _in_words(bound: Bound, limits: Limits) -> str:

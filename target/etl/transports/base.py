@@ -6,14 +6,19 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from transom.target.errors import TargetError
 from transom.target.etl.watch import Watch
 
 
 class WorkerLost(Exception):
     """The worker went away, or asked to be asked again, before any of its output was handed on.
 
-    The run may be tried again from its source. The message is public.
+    The run may be tried again from its source; where that is of no use, `error` is what came of it.
     """
+
+    def __init__(self, error: TargetError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class Unreachable(WorkerLost):
@@ -65,8 +70,8 @@ class Transport(Protocol):
     def run(self, call: Call, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Send the object, yield the result as it comes. Closing the generator early gives the worker up.
 
-        What `chunks` raises passes through. Raises WorkerLost, Skip, Reject, EtlFailed, EtlCrashed, and what `watch`
-        has to say.
+        What `chunks` raises passes through. Raises WorkerLost, Skip, Reject, EtlFailed, EtlDisconnected, and what
+        `watch` has to say.
         """
 
     def close(self) -> None:

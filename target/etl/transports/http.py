@@ -6,6 +6,7 @@ It speaks AIStore's contract and nothing of S3: PUT sends the object, GET lets t
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -17,12 +18,14 @@ from transom.target.etl.transports.answers import (
     Head,
     LateFailureError,
     MalformedError,
+    UnsizedBody,
     read_head,
 )
-from transom.target.etl.transports.base import Address, Call, WorkerLost
+from transom.target.etl.transports.base import Address, Call
 from transom.target.etl.transports.connections import Connection, ConnectionPool
 from transom.target.etl.transports.exchange import BrokenError, Buffers, Exchange
 from transom.target.etl.transports.sockets import connect
+from transom.target.etl.transports.tls import CutOffError
 from transom.target.etl.transports.uploads import Upload, measured
 from transom.target.etl.waiting import Look
 from transom.target.etl.watch import Watch
@@ -30,6 +33,10 @@ from transom.target.etl.watch import Watch
 _RESULT = (200, 202)
 _ANY_TYPE = "binary/octet-stream"
 _ASKS_FOR_LENGTH = (411, 501)
+_UNDECLARED = (
+    "TLS ended without a close_notify, so nobody can tell half a result from a whole one; "
+    "a service that ends so must send a Content-Length or chunks"
+)
 Method = Literal["push", "pull"]
 Sign = Callable[[str, str], Mapping[str, str]]
 
@@ -153,7 +160,9 @@ class HttpTransport:
         except LateFailureError as error:
             raise outcomes.of_status(etl, error.head.status, {}, outcomes.public(error.head.reason)) from error
         except BrokenError as error:
-            raise (outcomes.crashed(etl) if begun else outcomes.lost(etl)) from error
+            undeclared = isinstance(body, UnsizedBody) and isinstance(error.__cause__, CutOffError)
+            tell = outcomes.broken if begun else outcomes.lost
+            raise tell(etl, _UNDECLARED if undeclared else "") from error
         if piece:
             yield piece
 
@@ -167,7 +176,7 @@ class HttpTransport:
     def _refusal(self, etl: str, upload: Upload, head: Head, text: bytes) -> Exception:
         if upload.size is None and head.status in _ASKS_FOR_LENGTH:
             self._tells_length = True
-            return WorkerLost(f"ETL '{etl}' lost its worker: it must be told the length of its input first")
+            return outcomes.busy(etl, "its worker must be told the length of its input first")
         message = outcomes.message_of(text, head.headers.get(b"content-type", b""), head.reason)
         return outcomes.of_status(etl, head.status, head.headers, message)
 
@@ -234,8 +243,11 @@ def _text(exchange: Exchange[Connection], body: Body, data: bytes) -> bytes:
         while not body.done and len(text) < MAX_HEAD:
             data = exchange.receive(body.wanted)
             text += body.feed(data) if data else body.end()
-    except (BrokenError, LateFailureError):
+    except LateFailureError:
         pass
+    except BrokenError:
+        with suppress(BrokenError, LateFailureError):
+            text += body.end()  # what is held back of one without an end of its own
     return text
 
 

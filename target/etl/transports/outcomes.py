@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 from transom.plugins.contract import Reject, Skip
-from transom.target.errors import EtlCrashed, EtlFailed, EtlUnavailable
+from transom.target.errors import EtlDisconnected, EtlFailed, EtlUnavailable
 from transom.target.etl.transports.base import Unreachable, WorkerLost
 
 MAX_TEXT = 1000
 _NO_CONTENT = 204
 _BUSY = 429  # says nothing against the object, whether it names a time or not
 _UNAVAILABLE = 503
+_LONGEST_WAIT_S = 3600
 _RETRY_HEADERS = (b"ais-etl-retry-reason", b"retry-after")
 
 
@@ -24,7 +25,7 @@ def of_status(etl: str, status: int, headers: Mapping[bytes, bytes], message: st
             return Skip(public(unquote(headers.get(b"transom-message", b"").decode("latin-1"))))
         return failed(etl, "its worker delivered the result elsewhere (204), which was not asked for")
     if status == _BUSY or (status == _UNAVAILABLE and any(name in headers for name in _RETRY_HEADERS)):
-        return WorkerLost(f"ETL '{etl}' is unavailable for the moment: {message}")
+        return busy(etl, message, headers.get(b"retry-after", b""))
     if 400 <= status < 500:  # noqa: PLR2004 - HTTP's classes of statuses
         return Reject(message)
     if status >= 500:  # noqa: PLR2004
@@ -49,14 +50,24 @@ def failed(etl: str, message: str) -> EtlFailed:
     return EtlFailed(f"ETL '{etl}' failed: {message}", etl=etl)
 
 
-def lost(etl: str) -> WorkerLost:
-    """The connection broke with none of the result handed on."""
-    return WorkerLost(f"ETL '{etl}' lost its worker: the connection broke before the result was there")
+def lost(etl: str, why: str = "") -> WorkerLost:
+    """The connection broke with none of the result handed on; `why`, if more is known."""
+    message = f"ETL '{etl}' lost its worker: {why or 'the connection broke before the result was there'}"
+    return WorkerLost(EtlDisconnected(message, etl=etl))
 
 
-def crashed(etl: str) -> EtlCrashed:
-    """The connection broke in the middle of the result."""
-    return EtlCrashed(f"ETL '{etl}' crashed: its worker broke off in the middle of the result", etl=etl)
+def busy(etl: str, why: str, retry_after: bytes = b"") -> WorkerLost:
+    """The worker asks to be asked again; nothing is wrong with it or with the object."""
+    wait_s = min(int(retry_after), _LONGEST_WAIT_S) if retry_after.isdigit() else 1
+    return WorkerLost(
+        EtlUnavailable(f"ETL '{etl}' is unavailable for the moment: {why}", retry_after_s=wait_s, etl=etl)
+    )
+
+
+def broken(etl: str, why: str = "") -> EtlDisconnected:
+    """The connection broke in the middle of the result; `why`, if more is known."""
+    message = f"ETL '{etl}' lost its worker: {why or 'it broke off in the middle of the result'}"
+    return EtlDisconnected(message, etl=etl)
 
 
 def unreachable(etl: str, error: OSError) -> Exception:
@@ -65,7 +76,7 @@ def unreachable(etl: str, error: OSError) -> Exception:
         # the system's own message would name the address
         why = "the server may not connect to its worker" if error.errno else str(error)
         return EtlUnavailable(f"ETL '{etl}' is unavailable: {why}", etl=etl)
-    return Unreachable(f"ETL '{etl}' lost its worker: nobody answers at its address")
+    return Unreachable(EtlDisconnected(f"ETL '{etl}' lost its worker: nobody answers at its address", etl=etl))
 
 
 def message_of(body: bytes, content_type: bytes, reason: str) -> str:

@@ -1,7 +1,7 @@
 """TLS to a worker elsewhere: what is spoken on one end of a socket pair goes out encrypted, and back.
 
 The transports send and receive in ways that Python's TLS sockets don't know; so a thread stands between. It knows
-nothing of what is spoken.
+nothing of what is spoken, but it tells an end that the other side declared from one that anybody could have made.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ from contextlib import suppress
 _PIECE = 64 * 1024
 
 
+class CutOffError(ConnectionResetError):
+    """The connection ended without the other side's saying so (close_notify): more may have been on its way."""
+
+
 def secured(sock: socket.socket, name: str, look: Callable[[], None]) -> socket.socket:
     """Take over a connected socket and return the end of it on which to speak plainly.
 
+    What came is received there, and then b"" if the other side ended it by close_notify: else CutOffError is raised.
     Raises PermissionError unless the other end's certificate is for `name` and trusted, OSError, and what `look` does,
     which is called while nothing comes.
     """
@@ -26,16 +31,33 @@ def secured(sock: socket.socket, name: str, look: Callable[[], None]) -> socket.
     line.shake_hands(look)
     ours, theirs = socket.socketpair()
     threading.Thread(target=line.carry, args=(theirs,), name="tls", daemon=True).start()
-    return ours
+    return _PlainEnd(ours, line)
+
+
+class _PlainEnd(socket.socket):
+    """Our end of the socket pair."""
+
+    def __init__(self, ours: socket.socket, line: _Line) -> None:
+        super().__init__(ours.family, ours.type, ours.proto, ours.detach())
+        self._line = line
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """As sockets do, but for an end that the other side didn't declare."""
+        data = super().recv(size, flags)
+        # the pair's other end is closed only once all that came was sent there, and it is known how that ended
+        if not data and size and not self._line.whole:
+            raise CutOffError("the connection ended without TLS's close_notify")
+        return data
 
 
 class _Line:
-    """The encrypted side of one connection."""
+    """The encrypted side of one connection; `whole` tells that all was carried back that there was to come."""
 
     def __init__(self, sock: socket.socket, name: str) -> None:
+        self.whole = False
         self._sock = sock
         self._coming, self._going = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._ended = False
+        self._ended = self._declared = False
         self._tls = ssl.create_default_context().wrap_bio(self._coming, self._going, server_hostname=name)
 
     def shake_hands(self, look: Callable[[], None]) -> None:
@@ -75,6 +97,7 @@ class _Line:
                     back = self._decrypted(_received(outer))
                 back = _sent(inner, back)
                 out = _sent(outer, out + self._going.read())
+            self.whole = self._declared
 
     def _decrypted(self, data: bytes | None) -> bytes:
         self._ended = data == b""
@@ -87,10 +110,9 @@ class _Line:
         try:
             while piece := self._tls.read(_PIECE):
                 pieces.append(piece)
+            self._ended = self._declared = True  # nothing is read, and no more of it wanted: at a close_notify only
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:
-            self._ended = True
         return b"".join(pieces)
 
 

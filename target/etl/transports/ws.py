@@ -251,7 +251,7 @@ def _broken(etl: str, error: BrokenError, *, begun: bool) -> Exception:
     if reason and code not in _RESTARTING:
         return outcomes.failed(etl, outcomes.public(reason))
     if begun:
-        return outcomes.crashed(etl)
+        return outcomes.broken(etl)
     if isinstance(error, _ClosedError) and code not in _RESTARTING:
         return outcomes.failed(etl, f"its worker closed the WebSocket without an answer (close code {code})")
     return outcomes.lost(etl)

@@ -82,6 +82,42 @@ def test_one_that_needs_no_start_runs_at_once(catalog: Catalog) -> None:
     assert (kept.state, kept.runtime, kept.spec, kept.launch_ns) == ("running", "command", PIPE.spec, 0)
 
 
+def test_one_that_is_known_not_to_start_has_failed_at_once(catalog: Catalog) -> None:
+    kept, new = catalog.propose(PIPE, problem="there is no program")
+    assert new
+    assert (kept.state, kept.message, kept.revision) == ("failed", "there is no program", 1)
+    assert catalog.etl("cat") == kept
+    again, new = catalog.propose(PIPE, problem="there is none still")
+    assert (new, again.state, again.message, again.revision) == (False, "failed", "there is none still", 1)
+    assert catalog.etl("cat") == again
+    well, _ = catalog.propose(PIPE)  # the same, now that there is one
+    assert (well.state, well.message, well.revision) == ("running", "", 1)
+    assert catalog.etl("cat") == well
+    for problem, state in (("gone", "failed"), ("", "running")):
+        assert catalog.propose(PIPE, problem=problem)[0].state == catalog.etl("cat").state == state
+
+
+def test_a_change_that_is_known_not_to_start_leaves_what_serves(catalog: Catalog) -> None:
+    before, _ = catalog.propose(PIPE)
+    other = replace(PIPE, spec={**PIPE.spec, "cache": False})
+    kept, new = catalog.propose(other, problem="there is no program")
+    assert (new, kept.state, kept.message, kept.revision) == (False, "failed", "there is no program", 2)
+    assert catalog.etl("cat") == replace(before, message="revision 2 failed: there is no program")
+    assert not catalog.snapshot().pending
+    changed, _ = catalog.propose(other)
+    assert (changed.state, changed.revision, changed.message) == ("running", 3, "")
+    assert catalog.etl("cat") == changed
+    with pytest.raises(Exists):
+        catalog.propose(other, must_be_new=True, problem="there is no program")
+
+
+def test_a_stopped_one_that_is_known_not_to_start_stays_stopped(catalog: Catalog) -> None:
+    catalog.propose(PIPE)
+    catalog.put_state("cat", "stopped")
+    kept, _ = catalog.propose(PIPE, problem="there is no program")
+    assert (kept.state, kept.message, catalog.etl("cat")) == ("stopped", "", kept)
+
+
 def test_a_change_is_pending_beside_what_serves(catalog: Catalog, running: EtlRecord) -> None:
     kept, new = catalog.propose(OTHER)
     assert not new
@@ -170,6 +206,30 @@ def test_a_restart_goes_on_serving_with_another_launch(catalog: Catalog, running
     catalog.fail("shout", 1, "gone")
     assert catalog.restart("shout").state == "initializing"
     assert catalog.restart("md5") == EtlRecord("md5", plugin="md5", kind="implicit")
+
+
+def test_what_was_judged_of_one_start_says_nothing_of_the_next(catalog: Catalog) -> None:
+    """Of two that look at a start, one may decide when somebody has told it to start anew already."""
+    first, _ = catalog.propose(CODE)
+    catalog.fail("shout", 1, "no room")
+    again, _ = catalog.propose(CODE)
+    with pytest.raises(Missing):
+        catalog.fail("shout", 1, "no room", first.launch_ns)
+    with pytest.raises(Missing):
+        catalog.promote("shout", 1, first.launch_ns)
+    assert catalog.etl("shout") == again
+    assert catalog.promote("shout", 1, again.launch_ns).state == "running"
+
+
+def test_programs_that_serving_processes_keep_have_another_launch_too(catalog: Catalog) -> None:
+    kept, _ = catalog.propose(replace(PIPE, spec={**PIPE.spec, "io": "persistent"}))
+    first = catalog.restart(PIPE.name)
+    assert first == replace(kept, launch_ns=first.launch_ns)
+    catalog.put_state(PIPE.name, "stopped")
+    started = catalog.put_state(PIPE.name, "running")
+    assert (started.state, started.revision) == ("running", kept.revision)
+    assert started.launch_ns > first.launch_ns > kept.launch_ns
+    assert catalog.put_state(PIPE.name, "running") == started  # it does already
 
 
 def test_a_failure_of_what_runs_is_told(catalog: Catalog, running: EtlRecord) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from rest_client import USER, Rest, app_of
 
+from tests.stub_workers import every_request, stub_worker
 from transom.cluster.catalog import Catalog
 from transom.cluster.records import EtlRecord
 from transom.target.etl.workers_status import EtlStatus, WorkerState, WorkerStatus, write_status
@@ -111,6 +112,80 @@ async def test_one_that_needs_no_start_is_made_at_once(init: Init, rest: Rest) -
     assert (made["owner"], made["workers"], made["pending"]) == ("admin", [], None)
     assert await init(CAT) == (200, answer)
     assert (await rest("GET", "/etls/cat"))[2] == made
+
+
+async def test_a_command_without_its_program_has_failed_and_is_tried_again_when_told(
+    init: Init, rest: Rest, tmp_path: Path
+) -> None:
+    program = tmp_path / "mine"
+    spec = f"name: mine\nruntime: {{command: {program}}}\n"
+    missing = f"there is no program '{program}' on this target"
+    for _ in range(2):
+        status, answer = await init(spec)
+        assert (status, answer["code"]) == (422, "EtlStartFailed")
+        assert answer["message"] == f"ETL 'mine' failed to start: {missing}"
+        shown = (await rest("GET", "/etls/mine"))[2]
+        assert (shown["state"], shown["message"], shown["revision"]) == ("failed", missing, 1)
+    for verb in ("start", "restart"):
+        status, _, answer = await rest("POST", f"/etls/mine/{verb}")
+        assert (status, answer["message"]) == (422, f"ETL 'mine' failed to start: {missing}")
+        status, _, answer = await rest("POST", f"/etls/mine/{verb}?wait=false")
+        assert (status, answer["state"], answer["message"]) == (200, "failed", missing)
+    assert (await rest("GET", "/etls/mine/health"))[2]["message"] == missing
+    program.write_text("")
+    for again in (rest("POST", "/etls/mine/start"), rest("POST", "/etls", spec.encode())):
+        status, _, answer = await again
+        assert status == 200
+    assert ((await rest("GET", "/etls/mine"))[2]["state"], answer["etls"][0]["revision"]) == ("running", 1)
+
+
+async def test_a_failed_command_runs_once_its_program_is_there_and_the_same_is_asked_for(
+    init: Init, tmp_path: Path
+) -> None:
+    program = tmp_path / "mine"
+    spec = f"name: mine\nruntime: {{command: {program}}}\nio: persistent\n"
+    assert (await init(spec, "?wait=false"))[1]["etls"][0]["state"] == "failed"
+    program.write_text("")
+    status, answer = await init(spec)
+    assert (status, answer["etls"][0]["state"], answer["etls"][0]["message"]) == (200, "running", "")
+
+
+async def test_a_change_to_a_program_that_is_not_there_leaves_the_old_one_serving(init: Init, rest: Rest) -> None:
+    await init(CAT)
+    status, answer = await init(CAT.replace("command: cat", "command: nosuchprogram"))
+    assert (status, answer["message"]) == (
+        422,
+        "ETL 'cat' failed to start: there is no program 'nosuchprogram' on this target; revision 1 goes on serving",
+    )
+    shown = (await rest("GET", "/etls/cat"))[2]
+    assert (shown["state"], shown["revision"], shown["spec"]["runtime"]) == ("running", 1, {"command": ["cat"]})
+    assert shown["message"] == "revision 2 failed: there is no program 'nosuchprogram' on this target"
+
+
+async def test_health_looks_for_the_program_and_asks_the_service(init: Init, rest: Rest, tmp_path: Path) -> None:
+    async def health(name: str) -> tuple[str, str]:
+        status, _, answer = await rest("GET", f"/etls/{name}/health")
+        assert (status, answer["workers"]) == (200, [])
+        return answer["health"], answer["message"]
+
+    program = tmp_path / "mine"
+    program.write_text("")
+    await init(f"name: mine\nruntime: {{command: {program}}}\n")
+    assert await health("mine") == ("ok", "")
+    program.unlink()
+    assert await health("mine") == ("failed", f"there is no program '{program}' on this target")
+    assert await health("md5") == ("ok", "")
+    with stub_worker(every_request(lambda wire, _: wire.answer(b"", "500 Oops"))) as service:
+        await init(f"name: far\nruntime: {{url: http://127.0.0.1:{service.address.port}}}\n")
+        word, message = await health("far")
+        assert (word, "answers GET /health with 500" in message) == ("unavailable", True)
+        served = service.served
+        await rest("POST", "/etls/far/stop")
+        assert await health("far") == ("stopped", "")  # and nobody is asked
+        assert service.served == served
+    await rest("POST", "/etls/far/start")
+    word, message = await health("far")
+    assert (word, "nobody listens there" in message) == ("unavailable", True)
 
 
 async def test_a_served_one_is_answered_once_it_runs_on_all_targets(init: Init, rest: Rest, keepers: Keepers) -> None:

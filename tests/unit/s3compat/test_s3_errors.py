@@ -59,7 +59,11 @@ def test_every_error_of_the_target_has_an_answer(cls: type[target.TargetError]) 
         (target.EtlSkipped("x"), "NoSuchKey", 404),
         (target.EtlInputRejected("x"), "EtlInputRejected", 422),
         (target.EtlFailed("x"), "EtlFailed", 500),
+        (target.EtlExited("x"), "EtlExited", 500),
         (target.EtlCrashed("x"), "EtlCrashed", 500),
+        (target.EtlDisconnected("x"), "EtlDisconnected", 502),
+        (target.EtlOutOfMemory("x"), "EtlOutOfMemory", 507),
+        (target.EtlLimitReached("x"), "EtlLimitReached", 507),
         (target.EtlOutputTooLarge("x"), "EtlOutputTooLarge", 507),
         (target.EtlTimeout("x"), "EtlTimeout", 504),
         (target.EtlUnavailable("x"), "EtlUnavailable", 503),
@@ -76,6 +80,8 @@ def test_what_the_targets_errors_become(cause: Exception, code: str, status: int
 
 def test_details_of_the_targets_errors_are_kept() -> None:
     assert from_target(target.SlowDown("later", retry_after_s=3)).headers == {"Retry-After": "3"}
+    assert from_target(target.EtlFailed("no", etl="upper")).fields == {"Etl": "upper"}
+    assert not from_target(target.EtlFailed("no")).fields
     assert from_target(target.PreconditionFailed(condition="If-Match")).fields == {"Condition": "If-Match"}
 
 

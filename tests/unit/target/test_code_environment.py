@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 from transom.target.errors import EtlUnavailable
-from transom.target.etl.runtimes.base import Order, StartError
+from transom.target.etl.runtimes.base import Ended, Order, StartError
 from transom.target.etl.runtimes.command_log import CommandLog
 from transom.target.etl.runtimes.contained import Contained
 from transom.target.etl.runtimes.containers import Containers
@@ -256,7 +256,7 @@ class Started:
     def words(self) -> str:
         return os.read(self.said, 65536).decode()
 
-    def ended(self) -> str:
+    def ended(self) -> Ended:
         give_up = time.monotonic() + 20
         while (how := self.worker.ended()) is None:
             assert time.monotonic() < give_up
@@ -310,7 +310,7 @@ def test_code_without_requirements_runs_with_transoms_own_python(start: Callable
 
 def test_code_that_can_not_be_loaded_ends_with_the_reason(start: Callable[..., Started]) -> None:
     broken = start("import nosuchmodule", ())
-    assert broken.ended() == "exit code 1"
+    assert str(broken.ended()) == "exit code 1"
     assert "No module named 'nosuchmodule'" in broken.words()
 
 
@@ -344,7 +344,8 @@ def test_code_can_not_use_four_gibibytes(start: Callable[..., Started], sandbox:
     if sandbox.found.home:
         with pytest.raises((ConnectionError, http.client.HTTPException)):
             naughty.ask(b"allocate")
-        assert naughty.ended().endswith("having reached its memory limit of 256 MiB")
+        assert naughty.ended().words.endswith("having reached its memory limit of 256 MiB")
+        assert naughty.ended().bound == "memory"
     else:
         status, said = naughty.ask(b"allocate")
         assert status == 500

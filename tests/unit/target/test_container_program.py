@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from transom.target.etl.runtimes import container_root
+from transom.target.etl.runtimes.base import Ended
 from transom.target.etl.runtimes.container_end import Exit, explained
 from transom.target.etl.runtimes.container_plan import ContainerPlan, Image, Mount, creation
 from transom.target.etl.runtimes.container_program import plan_of_program
 from transom.target.etl.sandbox import system
+from transom.target.etl.sandbox.ending import Bound
 from transom.target.etl.sandbox.program import MIB, Limits, Program
 
 LIMITS = Limits(memory=64 * MIB, cpu=0.5, pids=16, output=4 * MIB, scratch=8 * MIB, files=100)
@@ -96,22 +98,46 @@ REFUSED = "transom: refused by its limits: {}\n"
 
 
 @pytest.mark.parametrize(
-    ("how", "words", "said"),
+    ("how", "words", "said", "bound"),
     [
-        (Exit(7), "", "exit code 7"),
-        (Exit(137), REFUSED.format("memory=1"), "signal 9 (Killed), having reached its memory limit of 64 MiB"),
-        (Exit(137, oom=True), "", "signal 9 (Killed), having reached its memory limit of 64 MiB"),
-        (Exit(1), REFUSED.format("processes=12"), "exit code 1, having reached its process limit of 16"),
-        (Exit(1), REFUSED.format("memory=2 processes=9"), "exit code 1, having reached its memory limit of 64 MiB"),
-        (Exit(153), "", "signal 25 (File size limit exceeded), having reached its output limit of 4 MiB"),
-        (Exit(1), "OSError: No space left on device", "exit code 1, having reached its scratch limit of 8 MiB"),
-        (Exit(137, memory=64 * MIB), "", "signal 9 (killed, or out of memory: its limit is 64 MiB)"),
-        (Exit(139), "", "signal 11"),
-        (Exit(1), "it said transom: refused by its limits: memory=1", "exit code 1"),
+        (Exit(7), "", "exit code 7", ""),
+        (
+            Exit(137),
+            REFUSED.format("memory=1"),
+            "signal 9 (Killed), having reached its memory limit of 64 MiB",
+            "memory",
+        ),
+        (Exit(137, oom=True), "", "signal 9 (Killed), having reached its memory limit of 64 MiB", "memory"),
+        (Exit(1), REFUSED.format("processes=12"), "exit code 1, having reached its process limit of 16", "processes"),
+        (
+            Exit(1),
+            REFUSED.format("memory=2 processes=9"),
+            "exit code 1, having reached its memory limit of 64 MiB",
+            "memory",
+        ),
+        (Exit(153), "", "signal 25 (File size limit exceeded), having reached its output limit of 4 MiB", "output"),
+        (
+            Exit(1),
+            "OSError: No space left on device",
+            "exit code 1, having reached its scratch limit of 8 MiB",
+            "scratch",
+        ),
+        (Exit(137, memory=64 * MIB), "", "signal 9 (killed, or out of memory: its limit is 64 MiB)", ""),
+        (Exit(139), "", "signal 11", ""),
+        (Exit(1), "it said transom: refused by its limits: memory=1", "exit code 1", ""),
     ],
 )
-def test_an_end_is_explained_as_the_sandboxes_are(how: Exit, words: str, said: str) -> None:
-    assert explained(how, LIMITS, words) == said
+def test_an_end_is_explained_as_the_sandboxes_are(how: Exit, words: str, said: str, bound: Bound) -> None:
+    assert explained(how, LIMITS, words) == Ended(said, bound)
+
+
+def test_the_end_of_an_images_own_server_is_the_engines_word() -> None:
+    memory = 64 * MIB
+    assert explained(Exit(137, oom=True, memory=memory), None, "") == Ended(
+        "out of memory (its limit is 64 MiB)", "memory"
+    )
+    assert explained(Exit(137, memory=memory), None, "").bound == ""
+    assert explained(Exit(1), None, "Cannot allocate memory") == Ended("exit code 1")
 
 
 def test_this_python_is_shown(tmp_path: Path) -> None:

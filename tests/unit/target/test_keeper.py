@@ -30,7 +30,7 @@ from transom.target.etl.keeper.restarts import MOST, Restarts
 from transom.target.etl.keeper.workshop import Workshop
 from transom.target.etl.limits import Limits
 from transom.target.etl.locks import ByteHolds
-from transom.target.etl.runtimes.base import MARK, Order, StartError, Usage
+from transom.target.etl.runtimes.base import MARK, Ended, Order, StartError, Usage
 from transom.target.etl.spec import Spec
 from transom.target.etl.transports.base import Address
 from transom.target.etl.workers_status import WorkerStatus, read_target
@@ -52,9 +52,9 @@ class Plain:
         self.process = subprocess.Popen(command, env=dict(order.env), stdout=order.log_fd, stderr=order.log_fd)
         self.pid = self.process.pid
 
-    def ended(self, words: str = "") -> str | None:
+    def ended(self, words: str = "") -> Ended | None:
         code = self.process.poll()
-        return None if code is None else f"exit code {code}"
+        return None if code is None else Ended(f"exit code {code}", "memory" if code == -signal.SIGKILL else "")
 
     def usage(self) -> Usage | None:
         return None
@@ -229,7 +229,7 @@ async def test_a_worker_that_dies_is_started_again(kept: Kept) -> None:
         lambda: w if (w := kept.worker("upper")).state == "running" and w.pid != first.pid else None
     )
     assert second.restarts == 1
-    assert "exit code -9" in second.message
+    assert "exit code -9" in second.message and second.bound == "memory"
     assert kept.catalog.etl("upper").state == "running"
 
 

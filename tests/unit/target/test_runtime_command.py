@@ -15,18 +15,21 @@ from typing import Any
 
 import pytest
 
+from tests.wire import eventually
 from transom.plugins.contract import Context, Reject, Skip
 from transom.target.errors import (
     EtlArgsInvalid,
     EtlCrashed,
     EtlFailed,
+    EtlLimitReached,
+    EtlOutOfMemory,
     EtlOutputTooLarge,
     EtlTimeout,
     EtlUnavailable,
 )
 from transom.target.etl.plan import Stage
 from transom.target.etl.runtimes.command import CommandRuntime
-from transom.target.etl.runtimes.command_line import shown
+from transom.target.etl.runtimes.command_line import lacking, shown
 from transom.target.etl.runtimes.command_log import CommandLog
 from transom.target.etl.runtimes.environment import Environments
 from transom.target.etl.runtimes.jobs import Job
@@ -140,6 +143,27 @@ def test_a_program_that_is_not_there_is_said_to_be_missing(runtime: CommandRunti
             run(runtime, job(name))
 
 
+def test_what_is_lacking_is_told_beforehand_as_a_run_finds_it(runtime: CommandRuntime, tmp_path: Path) -> None:
+    script = tmp_path / "tools" / "mine"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\necho ran\n")
+    script.chmod(0o755)
+    for words, env, found in (
+        (("cat",), {}, True),
+        (("/bin/cat",), {}, True),
+        ((str(script),), {}, True),
+        (("mine",), {}, False),
+        (("mine",), {"PATH": str(script.parent)}, True),
+        (("cat",), {"PATH": str(script.parent)}, False),
+        ((str(script.parent / "other"),), {}, False),
+    ):
+        assert lacking(words, env) == ("" if found else f"there is no program '{words[0]}' on this target")
+        if not found:
+            with pytest.raises(EtlFailed, match=f"failed: {lacking(words, env)}"):
+                run(runtime, job(*words, env=env))
+    assert run(runtime, job(str(script))) == b"ran\n"
+
+
 def test_a_script_named_by_its_path_is_shown_but_nothing_of_the_data_folder(
     runtime: CommandRuntime, tmp_path: Path, data: Path
 ) -> None:
@@ -217,18 +241,29 @@ def test_an_empty_result_is_a_result(runtime: CommandRuntime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "spec", "said"),
+    ("script", "spec", "kind", "said"),
     [
-        ("exec python3 -c 'import ctypes; ctypes.string_at(0)'", {}, r"signal 11 \(Segmentation fault\)$"),
-        ("exec python3 -c 'data = bytes([1]) * (1 << 30)'", {"memory": "64Mi"}, "its memory limit of 64 MiB"),
-        ("for i in $(seq 10000); do sleep 30 & done; wait", {"pids": 12}, "its process limit of 12"),
+        ("exec python3 -c 'import ctypes; ctypes.string_at(0)'", {}, EtlCrashed, r"signal 11 \(Segmentation fault\)$"),
+        (
+            "exec python3 -c 'data = bytes([1]) * (1 << 30)'",
+            {"memory": "64Mi"},
+            EtlOutOfMemory,
+            "its memory limit of 64 MiB",
+        ),
+        (
+            "for i in $(seq 10000); do sleep 30 & done; wait",
+            {"pids": 12},
+            EtlLimitReached,
+            "its process limit of 12",
+        ),
     ],
 )
 def test_a_crash_says_which_limit_was_reached(
-    runtime: CommandRuntime, script: str, spec: dict[str, object], said: str
+    runtime: CommandRuntime, script: str, spec: dict[str, object], kind: type[Exception], said: str
 ) -> None:
-    with pytest.raises(EtlCrashed, match=f"ETL 'e' crashed: its program ended with .*{said}"):
+    with pytest.raises(EtlCrashed, match=f"ETL 'e' crashed: its program ended with .*{said}") as caught:
         run(runtime, sh(script, resources=spec))
+    assert caught.type is kind
 
 
 def test_a_missing_network_is_explained(runtime: CommandRuntime) -> None:
@@ -420,13 +455,16 @@ def test_a_kept_program_that_talks_no_frames_is_not_kept(runtime: CommandRuntime
     assert not running("21098")
 
 
-def test_a_new_revision_lets_go_of_the_old_program(runtime: CommandRuntime, kept: Callable[..., Job]) -> None:
-    wanted = kept(env={"REVISION_MARK": "10987"})
-    assert run(runtime, wanted, b"x")
-    assert len(marked("REVISION_MARK=10987"))
-    newer = replace(kept(), stage=replace(wanted.stage, revision=2))
-    assert run(runtime, newer, b"x")
-    assert not marked("REVISION_MARK=10987")
+def test_a_kept_program_that_nobody_uses_ends(workplace: Workplace, kept: Callable[..., Job]) -> None:
+    runtime = CommandRuntime(workplace, unused_s=0.1)
+    try:
+        pieces = runtime.run(kept(env={"KEPT_MARK": "10987"}), iter([b"x"]), Watch("e", 30))
+        assert next(pieces).endswith(b" X")
+        assert marked("KEPT_MARK=10987")
+        assert not list(pieces)
+        eventually(lambda: not marked("KEPT_MARK=10987"), within_s=10)
+    finally:
+        runtime.forget()
 
 
 def running(word: str) -> list[str]:

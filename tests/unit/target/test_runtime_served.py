@@ -15,7 +15,16 @@ import pytest
 
 from tests.stub_workers import Request, Wire, echo, every_request, stub_worker
 from transom.plugins.manager import Transformers
-from transom.target.errors import EtlChanged, EtlCrashed, EtlFailed, EtlTimeout, EtlUnavailable, TargetError
+from transom.target.errors import (
+    EtlChanged,
+    EtlCrashed,
+    EtlDisconnected,
+    EtlFailed,
+    EtlOutOfMemory,
+    EtlTimeout,
+    EtlUnavailable,
+    TargetError,
+)
 from transom.target.etl.keeper.places import LOCAL, Places, pull_offset, use_offset
 from transom.target.etl.limits import Limits
 from transom.target.etl.locks import ByteHolds
@@ -24,6 +33,7 @@ from transom.target.etl.pipeline import Pipelines
 from transom.target.etl.plan import Plan, Stage
 from transom.target.etl.runtimes.elsewhere import Elsewhere
 from transom.target.etl.runtimes.served import ServedRuntime
+from transom.target.etl.sandbox.ending import Bound
 from transom.target.etl.transports.base import Address
 from transom.target.etl.watch import AbandonedError, Watch
 from transom.target.etl.workers import WorkerPool
@@ -231,13 +241,17 @@ def test_a_run_that_lost_its_worker_begins_again_from_the_source(runs: Runs, tim
     assert len(served) == reader.reads == times + 1
 
 
-def test_three_times_lost_is_a_crash_that_tells_what_the_keeper_saw(runs: Runs) -> None:
+@pytest.mark.parametrize(("bound", "kind"), [("", EtlCrashed), ("memory", EtlOutOfMemory)])
+def test_three_times_lost_is_a_crash_that_tells_what_the_keeper_saw(
+    runs: Runs, bound: Bound, kind: type[TargetError]
+) -> None:
     served: list[float] = []
     over = threading.Event()
 
     def notice(status: WorkerStatus) -> None:
         while not over.wait(0.01):
-            told = replace(status, restarts=len(served), message="its worker ended with exit code 7: boom")
+            said = "its worker ended with exit code 7: boom"
+            told = replace(status, restarts=len(served), message=said, bound=bound)
             write_status(runs.places.folder, LOCAL, EtlStatus("far", (told,)))
 
     with stub_worker(dying(9, served), unix=True) as worker:
@@ -247,18 +261,38 @@ def test_three_times_lost_is_a_crash_that_tells_what_the_keeper_saw(runs: Runs) 
             runs.run(runs.plan())
         over.set()
         keeper.join()
+    assert caught.type is kind
     assert caught.value.message == "ETL 'far' crashed: its worker ended with exit code 7: boom"
     assert (caught.value.etl, len(served)) == ("far", 3)
 
 
-def test_a_worker_lost_in_the_middle_of_its_result_is_a_crash_at_once(runs: Runs) -> None:
+def test_three_times_lost_without_a_death_is_a_broken_connection(runs: Runs) -> None:
+    with stub_worker(dying(9, []), unix=True) as worker:
+        runs.say("running", worker.address)
+        with pytest.raises(EtlDisconnected, match="ETL 'far' lost its worker: the connection broke") as caught:
+            runs.run(runs.plan())
+    assert caught.value.etl == "far"
+
+
+def test_a_worker_that_asks_for_patience_thrice_is_no_crash(runs: Runs) -> None:
+    def answer(wire: Wire, request: Request) -> None:
+        wire.send(b"HTTP/1.1 429 Busy\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nfull")
+
+    with stub_worker(every_request(answer), unix=True) as worker:
+        runs.say("running", worker.address)
+        with pytest.raises(EtlUnavailable, match="ETL 'far' is unavailable for the moment: full") as caught:
+            runs.run(runs.plan())
+    assert (caught.value.retry_after_s, caught.value.etl) == (7, "far")
+
+
+def test_a_worker_lost_in_the_middle_of_its_result_is_an_error_at_once(runs: Runs) -> None:
     def answer(wire: Wire, request: Request) -> None:
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf")
         raise EOFError
 
     with stub_worker(every_request(answer), unix=True) as worker:
         runs.say("running", worker.address)
-        with pytest.raises(EtlCrashed, match="in the middle of the result"):
+        with pytest.raises(EtlDisconnected, match="in the middle of the result"):
             runs.run(runs.plan())
         assert worker.served == 1
 

@@ -6,11 +6,12 @@ import datetime
 import hashlib
 import hmac
 import ipaddress
+import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.stub_workers import Request, Wire, echo, every_request, stub_worker
-from transom.plugins.contract import Context
-from transom.target.errors import EtlArgsInvalid, EtlFailed, EtlUnavailable
+from transom.plugins.contract import Context, Reject
+from transom.target.errors import EtlArgsInvalid, EtlDisconnected, EtlFailed, EtlUnavailable
 from transom.target.etl.locks import ByteHolds
 from transom.target.etl.plan import Stage
 from transom.target.etl.runtimes.jobs import Job
@@ -257,14 +258,14 @@ def certificate(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def tls_service(pem: Path) -> Iterator[int]:
-    """An echoing service that speaks TLS; its port."""
+def tls_service(pem: Path, answer: Callable[[Wire, Request], object] = echo) -> Iterator[int]:
+    """A service that speaks TLS, an echoing one unless told otherwise; its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
 
     def serve(wire: Wire) -> None:
         with context.wrap_socket(wire.sock, server_side=True) as secure:
-            every_request(echo)(Wire(secure))
+            every_request(answer)(Wire(secure))
 
     with stub_worker(serve) as worker:
         yield worker.address.port
@@ -295,6 +296,83 @@ def test_https_is_not_spoken_with_any_other(
         monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     with tls_service(pem) as port, pytest.raises(EtlUnavailable, match="certificate is not to be trusted"):
         call(runtime, f"https://127.0.0.1:{port}")
+
+
+UNSIZED = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+HALF = b"x" * 300_000  # more than is held back of a body without an end of its own
+
+
+class Ending:
+    """Answers each request with `data`, and ends the connection: by close_notify, or as anybody could have."""
+
+    def __init__(self, data: bytes, *, declared: bool) -> None:
+        self._data = data
+        self._declared = declared
+
+    def __call__(self, wire: Wire, request: Request) -> None:
+        assert isinstance(wire.sock, ssl.SSLSocket)
+        wire.send(self._data)
+        if self._declared:
+            with suppress(ssl.SSLError, OSError):  # nobody says it back
+                wire.sock.unwrap()
+        wire.sock.shutdown(socket.SHUT_RDWR)
+        raise EOFError
+
+
+@pytest.fixture
+def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The certificate of a service on 127.0.0.1, which is trusted."""
+    pem = certificate(tmp_path, "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    return pem
+
+
+@pytest.mark.parametrize("size", [0, 10, len(HALF)])
+def test_a_result_that_ends_with_the_connection_is_whole_if_tls_says_so(
+    runtime: UrlRuntime, trusted: Path, size: int
+) -> None:
+    with tls_service(trusted, Ending(UNSIZED + HALF[:size], declared=True)) as port:
+        assert call(runtime, f"https://127.0.0.1:{port}") == HALF[:size]
+
+
+@pytest.mark.parametrize(("size", "kind"), [(0, WorkerLost), (10, WorkerLost), (len(HALF), EtlDisconnected)])
+def test_a_result_that_ends_with_the_connection_is_broken_off_if_tls_does_not_say_so(
+    runtime: UrlRuntime, trusted: Path, size: int, kind: type[Exception]
+) -> None:
+    with (
+        tls_service(trusted, Ending(UNSIZED + HALF[:size], declared=False)) as port,
+        pytest.raises(kind, match=r"TLS ended without a close_notify.*must send a Content-Length or chunks"),
+    ):
+        call(runtime, f"https://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    "framed", [b"Content-Length: 4\r\n\r\nfour", b"Transfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n0\r\n\r\n"]
+)
+def test_a_result_with_an_end_of_its_own_needs_no_end_of_tls(runtime: UrlRuntime, trusted: Path, framed: bytes) -> None:
+    with tls_service(trusted, Ending(b"HTTP/1.1 200 OK\r\n" + framed, declared=False)) as port:
+        for _ in range(3):  # the connection that it kept is gone without a word, and another is made
+            assert call(runtime, f"https://127.0.0.1:{port}") == b"four"
+
+
+def test_a_result_cut_off_within_its_length_is_broken_off_whatever_tls_says(runtime: UrlRuntime, trusted: Path) -> None:
+    short = b"HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n" + HALF
+    for declared in (True, False):
+        with (
+            tls_service(trusted, Ending(short, declared=declared)) as port,
+            pytest.raises(EtlDisconnected, match="broke off in the middle"),
+        ):
+            call(runtime, f"https://127.0.0.1:{port}")
+
+
+def test_what_a_refusal_says_is_told_however_tls_ends(runtime: UrlRuntime, trusted: Path) -> None:
+    refusal = b"HTTP/1.1 422 No\r\nConnection: close\r\n\r\nno image"
+    for declared in (True, False):
+        with (
+            tls_service(trusted, Ending(refusal, declared=declared)) as port,
+            pytest.raises(Reject, match="no image"),
+        ):
+            call(runtime, f"https://127.0.0.1:{port}")
 
 
 def test_a_service_that_fetches_objects_is_told_where(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.stub_workers import Request, StubWorker, Wire, a_call, every_request, stub_worker
 from transom.plugins.contract import Reject, Skip
-from transom.target.errors import EtlCrashed, EtlFailed, EtlUnavailable
+from transom.target.errors import EtlDisconnected, EtlFailed, EtlUnavailable
 from transom.target.etl.transports import sockets
 from transom.target.etl.transports.base import Address, Unreachable, WorkerLost
 from transom.target.etl.transports.http import HttpTransport
@@ -137,12 +137,12 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
         (b"HTTP/1.1 200", WorkerLost),
         (b"HTTP/1.1 100 Continue\r\n\r\n", WorkerLost),
         (SIZED, WorkerLost),
-        (SIZED + b"half", EtlCrashed),
+        (SIZED + b"half", EtlDisconnected),
         (CHUNKED, WorkerLost),
         (CHUNKED + b"5\r\n", WorkerLost),
-        (CHUNKED + b"5\r\nha", EtlCrashed),
-        (CHUNKED + b"4\r\nhalf\r\n", EtlCrashed),
-        (CHUNKED + b"4\r\nhalf\r\n0\r\n", EtlCrashed),
+        (CHUNKED + b"5\r\nha", EtlDisconnected),
+        (CHUNKED + b"4\r\nhalf\r\n", EtlDisconnected),
+        (CHUNKED + b"4\r\nhalf\r\n0\r\n", EtlDisconnected),
     ],
 )
 def test_half_an_answer_is_an_error(sent: bytes, kind: type[Exception], reset: bool) -> None:
@@ -222,7 +222,7 @@ def test_a_second_answer_at_its_end_is_the_failure_that_it_tells(before: bytes) 
     assert str(error) == "ETL 'stub' failed: Internal error"
 
 
-@pytest.mark.parametrize(("body", "kind"), [(b"half", WorkerLost), (b"x" * 300_000, EtlCrashed)])
+@pytest.mark.parametrize(("body", "kind"), [(b"half", WorkerLost), (b"x" * 300_000, EtlDisconnected)])
 def test_a_body_without_a_length_is_half_where_its_worker_is_gone(body: bytes, kind: type[Exception]) -> None:
     workers: list[StubWorker] = []
 
@@ -238,4 +238,4 @@ def test_a_body_without_a_length_is_half_where_its_worker_is_gone(body: bytes, k
 @pytest.mark.parametrize("sent", [UNSIZED, UNSIZED + b"x" * 300_000])
 def test_a_reset_is_no_end_of_a_body(sent: bytes) -> None:
     _, error = outcome_of(sending(sent, reset=True))
-    assert type(error) in (WorkerLost, EtlCrashed)
+    assert type(error) in (WorkerLost, EtlDisconnected)

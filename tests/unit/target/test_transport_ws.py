@@ -27,7 +27,7 @@ from wsproto.events import Request as Upgrade
 
 from tests.stub_workers import Wire, a_call, stub_worker
 from transom.plugins.contract import Reject, Skip
-from transom.target.errors import EtlCrashed, EtlFailed, EtlTimeout
+from transom.target.errors import EtlDisconnected, EtlFailed, EtlTimeout
 from transom.target.etl.transports import ws
 from transom.target.etl.transports.base import Address, WorkerLost
 from transom.target.etl.transports.ws import PROTOCOL, WsTransport
@@ -365,8 +365,8 @@ def test_a_text_is_never_a_result(protocol: str | None, text: str, kind: type[Ex
         ([CloseConnection(1012)], WorkerLost, "lost"),
         ([CloseConnection(1011, "bad luck")], EtlFailed, "^ETL 'stub' failed: bad luck$"),
         ([PIECE, CloseConnection(1011, "bad luck")], EtlFailed, "bad luck"),
-        ([PIECE, CloseConnection(1001, "leaving")], EtlCrashed, "middle"),
-        ([PIECE, CloseConnection(1000)], EtlCrashed, "middle"),
+        ([PIECE, CloseConnection(1001, "leaving")], EtlDisconnected, "middle"),
+        ([PIECE, CloseConnection(1000)], EtlDisconnected, "middle"),
         ([Ping(), CloseConnection(1000)], EtlFailed, "without an answer"),
     ],
 )
@@ -377,7 +377,7 @@ def test_a_close_is_never_a_result(events: list[Event], kind: type[Exception], m
         raise error or AssertionError("no error")
 
 
-@pytest.mark.parametrize(("begun", "kind"), [(False, WorkerLost), (True, EtlCrashed)])
+@pytest.mark.parametrize(("begun", "kind"), [(False, WorkerLost), (True, EtlDisconnected)])
 def test_a_cut_connection_is_an_error(begun: bool, kind: type[Exception]) -> None:
     def cut(peer: Peer, told: Told) -> None:
         if begun:
