@@ -16,6 +16,8 @@ from transom.s3compat.operations.types import AclAsk, CopySource, Directive, New
 from transom.s3compat.query import Query
 
 MAX_METADATA_BYTES = 2048
+MADE_OF = "transom-"  # begins the names of metadata that says of what a job made an object
+MAX_MADE_OF_BYTES = 8192  # a key may be 1 KiB, and each of its bytes three characters
 MAX_PART_NUMBER = 10_000
 MAX_PAGE = 1000
 
@@ -157,10 +159,16 @@ def new_attributes(headers: Mapping[str, str]) -> NewAttributes:
 def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
     metadata = {name[len(_META) :]: value for name, value in headers.items() if name.startswith(_META)}
     if metadata:
-        size = sum(len(name) + len(value) for name, value in metadata.items())  # latin-1: a character is a byte
-        if size > MAX_METADATA_BYTES:
-            raise S3Error("MetadataTooLarge", Size=str(size), MaxSizeAllowed=str(MAX_METADATA_BYTES))
+        made_of = {name: value for name, value in metadata.items() if name.startswith(MADE_OF)}
+        ours = _size(made_of)  # apart, since an object that a job makes keeps all of its source's, too
+        for size, most in ((_size(metadata) - ours, MAX_METADATA_BYTES), (ours, MAX_MADE_OF_BYTES)):
+            if size > most:
+                raise S3Error("MetadataTooLarge", Size=str(size), MaxSizeAllowed=str(most))
     return metadata
+
+
+def _size(metadata: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value) for name, value in metadata.items())  # latin-1: a character is a byte
 
 
 def write_if(headers: Mapping[str, str]) -> WriteIf:

@@ -6,7 +6,6 @@ count costs no system call and survives the process. Counts begin anew with the 
 
 from __future__ import annotations
 
-import itertools
 import os
 import struct
 import time
@@ -23,6 +22,7 @@ _FILE_SIZE = 1024 * 1024  # of some 200 ETLs; a larger one grows
 _TURN_SIZE = 128 * 1024  # of some 25: those of one job are few, and there are many such files
 _READS, _BETWEEN_READS_S = 5, 0.01
 _TURNS = "turns"  # the locks of processes that take over each other's files
+_MOST_TURNS = 4096  # some file systems refuse every lock
 METRICS = Path("run") / "metrics"  # in a data folder
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 # Seconds; each about 1.6 times the one before, so a percentile read off them is within a third of the truth.
@@ -56,10 +56,10 @@ def _take_turn(folder: Path, _pid: int) -> None:
 
     try:
         locks = ByteLocks(folder / _TURNS)  # and never closed: the turn ends with the process
-    except OSError:
+        turn = next((f"turn-{n}" for n in range(_MOST_TURNS) if locks.try_lock(n)), "")
+    except OSError:  # no room, or a file system without locks
         return
-    turn = f"turn-{next(n for n in itertools.count() if locks.try_lock(n))}"
-    if _makes_room(folder, turn, _TURN_SIZE):
+    if turn and _makes_room(folder, turn, _TURN_SIZE):
         os.environ[MULTIPROCESS] = str(folder)
         values.ValueClass = values.MultiProcessValue(lambda: turn)  # type: ignore[no-untyped-call]
 

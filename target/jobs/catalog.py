@@ -231,8 +231,9 @@ class JobCatalog:
 
         What only a job that goes on needs is removed: it may be large.
         """
-        with suppress(OSError):
-            (self.folder_of(job_id) / RECORDS).unlink(missing_ok=True)
+        for name in (RECORDS, f"{RECORDS}-journal"):
+            with suppress(OSError):
+                (self.folder_of(job_id) / name).unlink(missing_ok=True)
         with self._changing() as db:
             db.execute(
                 "UPDATE jobs SET state = ?, phase = '', message = ?, counts = coalesce(?, counts), ended_s = ?,"

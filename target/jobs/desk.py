@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import mmap
 import os
 import shutil
 import signal
@@ -24,13 +25,14 @@ from transom.cluster.records import CatalogError
 from transom.cluster.stamp import Stamp
 from transom.target.jobs.catalog import STAMP, JobCatalog
 from transom.target.jobs.records import Job
+from transom.target.jobs.wait import Wait
 from transom.target.lifeline import end_with
 
 _NICE = 10
 _POLL_S = 0.02
 _LOOK_S = 5.0  # between looks at the catalog when no stamp asks for one
 _FORGET_EACH_S = 60.0
-_AGAIN_S = 5.0  # after a look that failed
+_REASON_BYTES = 1000
 _NO_CATALOG = os.EX_TEMPFAIL  # how a runner ends that can't begin or end its job in the catalog
 _OBEY_S = 5.0  # for a runner that was told to abort
 _DEATHS = 3  # of a job's runners, until it is given up
@@ -39,11 +41,12 @@ _log = logging.getLogger("transom.jobs")
 
 @dataclass(slots=True)
 class _Runner:
-    """A job's process; `end_by` is when it is ended by force."""
+    """A job's process; `end_by` is when it is ended by force. It writes into `reason` why its job has to wait."""
 
     pid: int
     job: Job
     end_by: float
+    reason: mmap.mmap
     aborted: bool = False
 
 
@@ -52,9 +55,10 @@ class Desk:
     """Starts the jobs of a data folder, at most `concurrency` at a time. `run` is what a runner does.
 
     `preload` imports what runners would import, once what was waiting at the start has its runners. Jobs that ended
-    more than `keep_s` ago are forgotten, unless it is 0. A runner whose job's time is over ends it itself, and has
-    `late_s` beyond that before it is ended by force: its clock starts once a killed one before it is gone, and its
-    engine there.
+    more than `keep_s` ago are forgotten, unless it is 0. What can't be had now, the catalog or a job's folder, is tried
+    again after `again_s`, then less and less often, and logged when that begins, changes or ends. A runner whose job's
+    time is over ends it itself, and has `late_s` beyond that before it is ended by force: its clock starts once a
+    killed one before it is gone, and its engine there.
     """
 
     folder: Path
@@ -63,12 +67,14 @@ class Desk:
     preload: Callable[[], None] = lambda: None
     keep_s: float = 0.0
     late_s: float = 60.0
+    again_s: float = 5.0
     _runners: dict[str, _Runner] = field(default_factory=dict)
     _ended: dict[str, str] = field(default_factory=dict)  # how runners did that the catalog wasn't told of yet
     _deaths: Counter[str] = field(default_factory=Counter)
     _late: set[str] = field(default_factory=set)  # jobs whose time was long over
+    _waits: dict[str, Wait] = field(default_factory=dict)  # of jobs that can't be begun, or ended
+    _rest: Wait = field(default_factory=Wait)  # of the catalog
     _seen: bytes = b""
-    _rest_until: float = 0.0
     _look_at: float = 0.0
     _forget_at: float = 0.0
 
@@ -92,18 +98,30 @@ class Desk:
         self._reap()
         seen = stamp.look()
         asked = bool(self._ended) or seen != self._seen or now >= self._look_at
-        if not asked or now < self._rest_until:
+        if not asked or not self._rest.is_over:
             return
         self._look_at = now + _LOOK_S
         try:
             waiting = self._look()
         except CatalogError as error:
-            _log.error("the catalog of jobs can't be used: %s", error)
-            self._rest_until = now + _AGAIN_S
+            if self._rest.begin(str(error), self.again_s):
+                _log.error("the catalog of jobs can't be used: %s", error)
             return
+        if self._rest.tries:
+            self._rest = Wait()
+            _log.warning("the catalog of jobs can be used again")
         self._seen = seen
-        for job in waiting[: max(0, self.concurrency - len(self._runners))]:
+        due = [job for job in waiting if self._is_due(job.id)]
+        for job in due[: max(0, self.concurrency - len(self._runners))]:
             self._start(job)
+
+    def _is_due(self, job_id: str) -> bool:
+        """Whether a job may be tried now; if it is to be tried later, it is looked at by then."""
+        wait = self._waits.get(job_id)
+        if wait is None or wait.is_over:
+            return True
+        self._look_at = min(self._look_at, wait.until)
+        return False
 
     def _look(self) -> list[Job]:
         """Judge those whose runner died, see to aborts; return the jobs that wait for a runner."""
@@ -112,7 +130,12 @@ class Desk:
                 self._bury(catalog, job_id, how)
                 del self._ended[job_id]
             self._forget(catalog)
+            for job_id in self._waits:  # of those that wait no runner sees to an abort
+                if job_id not in self._runners and catalog.abort_ordered(job_id):
+                    catalog.finish(job_id, "aborted")
             jobs = catalog.resumable()
+            for job_id in self._waits.keys() - {job.id for job in jobs} - self._runners.keys():
+                del self._waits[job_id]
             for runner in self._runners.values():
                 if not runner.aborted and catalog.abort_ordered(runner.job.id):
                     runner.aborted, runner.end_by = True, time.monotonic() + _OBEY_S
@@ -130,16 +153,17 @@ class Desk:
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
+        reason = mmap.mmap(-1, _REASON_BYTES)  # shared with the runner
         try:
             pid = os.fork()
         except OSError as error:
             _log.error("no process for job %s: %s", job.id, error.strerror)
             return
         if pid == 0:
-            _be_runner(self.run, job, parent)
+            _be_runner(self.run, job, parent, reason)
         timeout_s = job.order.timeout_s
         end_by = float("inf") if timeout_s is None else time.monotonic() + timeout_s + self.late_s
-        self._runners[job.id] = _Runner(pid, job, end_by)
+        self._runners[job.id] = _Runner(pid, job, end_by, reason)
 
     def _reap(self) -> None:
         """Take leave of runners that ended, and note how those did that have no job's end to show, "" for others."""
@@ -152,9 +176,17 @@ class Desk:
                 del self._runners[job_id]
                 code = os.waitstatus_to_exitcode(status)
                 if code == _NO_CATALOG:
-                    self._rest_until, code = time.monotonic() + _AGAIN_S, 0
+                    self._wait(runner)
+                    code = 0
+                elif self._waits.pop(job_id, None) is not None:
+                    _log.warning("job %s no longer has to wait", job_id)
                 self._deaths[job_id] += code != 0
                 self._ended[job_id] = "" if code == 0 else f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def _wait(self, runner: _Runner) -> None:
+        reason = runner.reason[:].rstrip(b"\0").decode(errors="replace")
+        if self._waits.setdefault(runner.job.id, Wait()).begin(reason, self.again_s):
+            _log.error("job %s has to wait: %s", runner.job.id, reason)
 
     def _bury(self, catalog: JobCatalog, job_id: str, how: str) -> None:
         """End, or leave to be begun again, a job whose runner died before its end."""
@@ -194,7 +226,7 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def _be_runner(run: Callable[[Job], None], job: Job, parent: int) -> NoReturn:
+def _be_runner(run: Callable[[Job], None], job: Job, parent: int, reason: mmap.mmap) -> NoReturn:
     """Run a job in this process, just forked, and end it."""
     code = 1
     try:
@@ -207,7 +239,8 @@ def _be_runner(run: Callable[[Job], None], job: Job, parent: int) -> NoReturn:
         run(job)
         code = 0
     except CatalogError as error:
-        _log.error("job %s has to wait: %s", job.id, error)
+        told = str(error).encode()[:_REASON_BYTES]
+        reason[: len(told)] = told
         code = _NO_CATALOG
     except BaseException:  # whatever it is, it must not get back into the desk's code
         _log.exception("the process of job %s ends", job.id)

@@ -104,7 +104,7 @@ _BY_CODE = {"StorageFull": "StoreFull", "MethodNotAllowed": "ReadOnlyStore", "40
 
 
 def _translate(error: Any) -> TargetError:
-    """The target's error of an S3 one, by its code; a HEAD has no other than its status and our header."""
+    """The target's error of an S3 one, by its code, with the ETL to blame; a HEAD has but its status and our header."""
     told = error.response.get("Error", {})
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
@@ -117,5 +117,6 @@ def _translate(error: Any) -> TargetError:
         return TargetError(f"the server answered {code}: {message}")
     after = headers.get("retry-after", "")
     made = kind(message)
+    made.etl = told.get("Etl", "")
     made.retry_after_s = int(after) if after.isdecimal() else None
     return made

@@ -6,8 +6,6 @@ The folder is never shared between machines: its databases don't stand that, eve
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from transom.plugins.manager import load
-from transom.target.errors import EtlSkipped, NoSuchKey, PreconditionFailed, SlowDown, SourceChanged
+from transom.target.errors import EtlSkipped, NoSuchKey, PreconditionFailed, SlowDown, SourceChanged, TargetError
 from transom.target.etl.limits import Limits
 from transom.target.etl.metrics import EtlMetrics
 from transom.target.etl.pipeline import Pipelines
@@ -24,6 +22,7 @@ from transom.target.etl.plan import Plan, identify
 from transom.target.etl.watch import Watch
 from transom.target.etl.workers import WorkerPool
 from transom.target.jobs.engines.base import EngineUnavailable
+from transom.target.jobs.node_folder import NodeFolder
 from transom.target.jobs.remote_link import S3Link, broken_off
 from transom.target.jobs.remote_store import RemoteStore
 from transom.target.jobs.site import Site
@@ -95,15 +94,29 @@ class RemotePipelines(Pipelines):
         return *self.describe(plan, reader.info), self._fetch(self.link, plan, reader, watch)
 
     def _fetch(self, link: S3Link, plan: Plan, reader: ObjectReader, watch: Watch) -> Generator[bytes, None, None]:
-        with closing(self._ask(link, plan, reader, watch)) as body, broken_off():
-            while piece := body.read(_PIECE):
-                watch.check()
-                yield piece
+        if len(plan.stages) == 1:  # of several, only the server knows which one is at work
+            watch.stage = plan.stages[0].etl
+        try:
+            with closing(self._ask(link, plan, reader, watch)) as body, broken_off():
+                while piece := body.read(_PIECE):
+                    watch.check()
+                    yield piece
+        except SlowDown as broken:
+            self._blame(link, plan, reader, watch, broken)
+            raise
 
-    def _ask(self, link: S3Link, plan: Plan, reader: ObjectReader, watch: Watch) -> Any:
+    def _blame(self, link: S3Link, plan: Plan, reader: ObjectReader, watch: Watch, broken: SlowDown) -> None:
+        """Raise what failed after an answer began: asked for a range, the server makes all of it before it answers."""
+        try:
+            self._ask(link, plan, reader, watch, Range="bytes=0-0").close()
+        except TargetError as error:
+            if error.etl:
+                raise error from broken
+
+    def _ask(self, link: S3Link, plan: Plan, reader: ObjectReader, watch: Watch, **more: str) -> Any:
         """The output's body; waits as long as the server wants to be asked again."""
         info = reader.info
-        named = {"Bucket": info.bucket, "Key": info.key}
+        named = {"Bucket": info.bucket, "Key": info.key, **more}
         if plan.deterministic:  # the result of this version of the object, by these revisions, and of no other
             named["IfMatch"] = f'"{identify(plan, info).etag()}"'
         while True:
@@ -113,8 +126,9 @@ class RemotePipelines(Pipelines):
             except PreconditionFailed as error:
                 raise SourceChanged("the object or the ETL was changed meanwhile") from error
             except NoSuchKey as error:
-                link.call("head_object", Bucket=info.bucket, Key=info.key)  # it is gone: raises NoSuchKey
-                raise EtlSkipped(error.message) from error
+                if not error.etl:
+                    link.call("head_object", Bucket=info.bucket, Key=info.key)  # it is gone: raises NoSuchKey
+                raise EtlSkipped(error.message, etl=error.etl) from error
             except SlowDown as error:
                 time.sleep(min(error.retry_after_s or _PAUSE_S, max(0.0, watch.left_s())))
 
@@ -122,18 +136,22 @@ class RemotePipelines(Pipelines):
 def open_remote(endpoint: Endpoint, limits: Limits) -> Site:
     """Open the site of a worker that reaches the server over HTTP only."""
     link = S3Link(endpoint.url, endpoint.access_key, endpoint.secret_key, endpoint.region)
-    scratch = Path(tempfile.mkdtemp(prefix="transom-"))
+    folder = NodeFolder()
+    scratch = folder.path
     pipelines = RemotePipelines(load(), WorkerPool(scratch), limits, EtlMetrics(), link=link)
-    return RemoteSite(RemoteStore(link, scratch), pipelines, scratch)
+    return RemoteSite(RemoteStore(link, scratch), pipelines, scratch, folder=folder)
 
 
+@dataclass
 class RemoteSite(Site):
     """A site whose scratch folder is its own."""
+
+    folder: NodeFolder = field(kw_only=True)
 
     def close(self) -> None:
         """Let go of everything, and remove the scratch folder."""
         super().close()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.folder.remove()
 
 
 def query_of(plan: Plan) -> dict[str, str]:

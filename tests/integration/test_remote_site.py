@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -18,7 +22,7 @@ from transom.cluster.catalog import Catalog
 from transom.gateway.config import Config
 from transom.gateway.offline import open_site
 from transom.gateway.parts import CATALOG
-from transom.target.errors import NoSuchBucket, NoSuchKey, SlowDown, SourceChanged
+from transom.target.errors import EtlFailed, NoSuchBucket, NoSuchKey, SlowDown, SourceChanged
 from transom.target.etl.limits import Limits
 from transom.target.etl.registry import Registry
 from transom.target.etl.watch import Watch
@@ -41,6 +45,17 @@ def transform(data, context):
     if len(data) > 1000000:
         raise Reject("too much")
     return data[::-1]
+"""
+LEAVING = """
+import sys
+from transom.target.etl.limits import Limits
+from transom.target.jobs.remote_site import Endpoint, open_remote
+
+site = open_remote(Endpoint(*sys.argv[1:]), Limits())
+(site.scratch / "made").mkdir()
+(site.scratch / "made" / "file").write_bytes(b"left")
+print(site.scratch, flush=True)
+sys.stdin.read()
 """
 
 
@@ -144,12 +159,68 @@ def test_objects_become_what_they_do_beside_the_folder(
 
 def test_what_the_server_leaves_out_or_rejects_is_told_apart(running: RunningServer, remote: Site) -> None:
     outcomes = do(work_of(running, remote, "code"), remote, "code/")
-    assert [(outcome.state, outcome.code) for outcome in outcomes] == [
-        ("skipped", ""),
-        ("written", ""),
-        ("failed", "EtlInputRejected"),
+    assert [(outcome.state, outcome.stage, outcome.code) for outcome in outcomes] == [
+        ("skipped", "code", ""),
+        ("written", "", ""),
+        ("failed", "code", "EtlInputRejected"),
     ]
     assert "too much" in outcomes[2].message
+
+
+@pytest.mark.parametrize(
+    ("etl", "args", "stage"),
+    [
+        ("tr>>fail", None, "fail"),
+        ("fail>>tr", None, "fail"),
+        ("append>>code>>upper", [{"text": "!"}, None, None], "code"),
+    ],
+)
+def test_errors_name_their_stage_as_those_beside_the_folder_do(
+    running: RunningServer, remote: Site, local: Site, etl: str, args: Any, stage: str
+) -> None:
+    work = work_of(running, remote, etl, args)
+    for site in (remote, local):
+        (outcome,) = work(site, Batch((Item(0, "large", 1, "", f"failing/{etl}"),))).outcomes
+        assert (outcome.state, outcome.stage, f"ETL '{stage}'" in outcome.message) == ("failed", stage, True), outcome
+
+
+def test_a_stage_that_fails_once_the_answer_has_begun_is_named(
+    running: RunningServer, remote: Site, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    plan = work_of(running, remote, "tr>>tap", [None, {"before": 3 * MIB, "gate": str(gate), "fail": True}]).plan
+    assert plan is not None
+    reader = remote.wait(remote.store.open("src", "large"))
+    with closing(reader), closing(remote.pipelines.produce(plan, reader, Watch("late", 30.0), tmp_path)) as pieces:
+        assert next(pieces)
+        gate.touch()
+        with pytest.raises(EtlFailed, match="ETL 'tap' failed") as raised:
+            list(pieces)
+    assert raised.value.etl == "tap"
+
+
+def test_an_object_with_all_the_metadata_that_may_be_is_written_and_found_again(
+    running: RunningServer, remote: Site, local: Site
+) -> None:
+    """What a job says of its making comes on top: a key may be long, too, and takes three characters a byte."""
+    key, note = "ü" * 480, "n" * (2048 - len("note"))
+    client = running.client()
+    client.put_object(Bucket="src", Key=key, Body=b"text", Metadata={"note": note}, ContentType="text/plain")
+    told = []
+    try:
+        for etl, by in (("append", remote), ("append", local), ("tr>>append", remote)):
+            work = work_of(
+                running, remote, etl, {"text": "a" * 450} if etl == "append" else [None, {"text": "a" * 430}]
+            )
+            item = Item(0, key, 4, "", f"full/{etl}/{key}")
+            states = [work(site, Batch((item,))).outcomes[0].state for site in (by, local, remote)]
+            assert states == ["written", "unchanged", "unchanged"]
+            told.append(client.head_object(Bucket="dst", Key=item.destination)["Metadata"])
+            client.delete_object(Bucket="dst", Key=item.destination)
+        assert all(each["note"] == note and len(each["transom-source"]) > 2048 for each in told)
+        assert told[0] == told[1]
+    finally:
+        client.delete_object(Bucket="src", Key=key)
 
 
 def test_objects_are_inspected(running: RunningServer, remote: Site) -> None:
@@ -246,6 +317,31 @@ def test_a_server_that_can_not_be_reached_is_said(running: RunningServer, tmp_pa
         pytest.raises(SlowDown, match="the server can't be reached"),
     ):
         site.wait(site.store.head("src", "empty"))
+
+
+def test_what_a_killed_worker_left_goes_when_another_starts_there(
+    running: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-c", LEAVING, running.endpoint, ACCESS, SECRET],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        left = Path(process.stdout.readline().strip())
+        assert left.is_relative_to(tmp_path)
+        assert (left / "made" / "file").exists()
+        with closing(opener(running, tmp_path)()):
+            assert left.exists()  # it may be using it
+        process.kill()
+        process.wait()
+    with closing(opener(running, tmp_path)()) as site:
+        assert not left.exists()
+        assert site.scratch.parent == left.parent
+    assert not list(left.parent.iterdir())
 
 
 def test_the_secret_is_not_printed() -> None:

@@ -53,18 +53,17 @@ def sort_job(sort: Sort) -> str:
 
     A worklist that is sealed is gone on with: only what is pending is written. What failed needs a new plan to be
     tried again, since records may move to other shards: `Worklist.clear` it before; shards that stay as they are are
-    left alone. Raises JobRefused for what can't be sorted as asked, with nothing written, and what stores raise.
+    left alone. What was spilled stays till the job's end. Raises JobRefused for what can't be sorted as asked, with
+    nothing written, and what stores raise.
     """
     local = sort.order.engine == "local"
     unpacked = sort.site.scratch / UNPACKED if local else None
     sort.folder.mkdir(parents=True, exist_ok=True)
     try:
-        made = _sort(sort, unpacked)
-    except Exception:
-        _leave(sort.folder, unpacked)
-        raise
-    _leave(sort.folder, unpacked)
-    return made
+        return _sort(sort, unpacked)
+    finally:
+        if unpacked is not None:
+            shutil.rmtree(unpacked, ignore_errors=True)
 
 
 def _sort(sort: Sort, unpacked: Path | None) -> str:
@@ -80,13 +79,6 @@ def _sort(sort: Sort, unpacked: Path | None) -> str:
         return _summary(sort.order, spill)
     finally:
         spill.close()
-
-
-def _leave(folder: Path, unpacked: Path | None) -> None:
-    """Remove what may be large: whoever tries again plans anew, and only one that was killed goes on with it."""
-    (folder / RECORDS).unlink(missing_ok=True)
-    if unpacked is not None:
-        shutil.rmtree(unpacked, ignore_errors=True)
 
 
 def _write(sort: Sort, spill: Spill, unpacked: Path | None) -> None:

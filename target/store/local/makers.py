@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 _TRIES = 100  # a name is lost when somebody sweeps just between its making and its locking
@@ -20,13 +21,14 @@ _log = logging.getLogger("transom.store")
 class Maker:
     """The name of one open store. Not to be shared across a fork, since the child's copy would hold the lock too.
 
-    Make it under a shared hold on the folder: whoever is alone there sweeps without asking.
+    Make it under a shared hold on the folder: whoever is alone there sweeps without asking. `remove` removes what a
+    maker left: a file, unless all who use `root` make something else.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, remove: Callable[[Path], None] = os.unlink) -> None:
         self._root = root
         (root / "makers").mkdir(exist_ok=True)
-        sweep_dead(root)  # first: where the disk is full, what follows may need the room
+        sweep_dead(root, remove)  # first: where the disk is full, what follows may need the room
         self.name, self._fd = _enter(root / "makers")
 
     def release(self) -> None:
@@ -38,11 +40,11 @@ class Maker:
         os.close(fd)
 
 
-def sweep_dead(root: Path) -> None:
+def sweep_dead(root: Path, remove: Callable[[Path], None] = os.unlink) -> None:
     """Remove what dead makers left under tmp/; blocks. What can't be removed is logged and left to the next sweep."""
     for name in _names(root / "makers"):
         try:
-            _sweep(root, name)
+            _sweep(root, name, remove)
         except OSError as error:
             _log.warning("what a process left in %s when it died has to wait: %s", root / "tmp", error)
 
@@ -62,7 +64,7 @@ def _enter(folder: Path) -> tuple[str, int]:
     raise RuntimeError(f"No name in {folder} could be locked: see what removes its files, and try again.")
 
 
-def _sweep(root: Path, name: str) -> None:
+def _sweep(root: Path, name: str, remove: Callable[[Path], None]) -> None:
     """Remove what a maker left, and last its name, so that a sweep that is cut off is begun again; if it is dead."""
     mark = root / "makers" / name
     try:
@@ -72,7 +74,8 @@ def _sweep(root: Path, name: str) -> None:
     try:
         if _lock(fd):
             for left in _made_by(root, name):
-                left.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    remove(left)
             mark.unlink(missing_ok=True)
     finally:
         os.close(fd)

@@ -325,6 +325,7 @@ def test_framing_is_not_kept_as_an_encoding(encoding: str) -> None:
         ({"x_amz_tagging": "%FF=1"}, "InvalidArgument"),
         ({"x_amz_meta_a": "x" * 2048}, "MetadataTooLarge"),
         ({f"x_amz_meta_{n:02}": "x" * 19 for n in range(98)}, "MetadataTooLarge"),
+        ({"x_amz_meta_transom_source": "x" * 8192}, "MetadataTooLarge"),
         ({"x_amz_checksum_algorithm": "ROT13"}, "InvalidRequest"),
         ({"x_amz_server_side_encryption": "AES256"}, "NotImplemented"),
         ({"x_amz_object_lock_mode": "GOVERNANCE"}, "NotImplemented"),
@@ -333,6 +334,17 @@ def test_framing_is_not_kept_as_an_encoding(encoding: str) -> None:
 )
 def test_put_object_refuses(headers: dict[str, str], code: str) -> None:
     assert refused("PUT", "/bucket/key", content_length="0", **headers).code == code
+
+
+def test_what_a_job_says_of_an_object_is_bounded_apart_from_its_metadata() -> None:
+    told = {"x_amz_meta_a": "x" * 2047, "x_amz_meta_transom_source": "y" * 4000, "x_amz_meta_transom_args": "z" * 4000}
+    op = parse("PUT", "/bucket/key", content_length="0", **told)
+    assert isinstance(op, operations.PutObject)
+    assert {name: len(value) for name, value in op.attributes.metadata.items()} == {
+        "a": 2047,
+        "transom-source": 4000,
+        "transom-args": 4000,
+    }
 
 
 def test_grant_headers_are_handed_on() -> None:

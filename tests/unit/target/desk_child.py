@@ -24,6 +24,8 @@ def run(folder: Path, job: Job) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if job.order.etl == "full-once" and claimed.runs == 1:
             raise CatalogError("the disk is full")
+        if job.order.etl == "stuck" and not (folder / "free").exists():
+            raise CatalogError(f"its folder can't be used: {(folder / 'why').read_text()}")
         if job.order.etl == "raise":
             raise OSError("no end can be written")
         if job.order.etl == "hang":
@@ -35,7 +37,9 @@ def main() -> None:
     folder, concurrency, keep_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda signum, _: stopping.append(signum))
-    Desk(folder, concurrency, lambda job: run(folder, job), keep_s=keep_s, late_s=2.0).serve(lambda: bool(stopping))
+    Desk(folder, concurrency, lambda job: run(folder, job), keep_s=keep_s, late_s=2.0, again_s=0.1).serve(
+        lambda: bool(stopping)
+    )
 
 
 main()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.unit.target.job_site import Rig
+from transom.target.jobs.catalog import RECORDS
 from transom.target.jobs.engines.base import Engine, Finished, R, T, Work
 from transom.target.jobs.order import Order
 from transom.target.jobs.records import Counts, Item, JobError, Outcome
@@ -73,7 +74,7 @@ class Sorter:
         return Order(**{"kind": "sort", "source": "s3://src", "destination": "s3://dst", **own, "sorting": asked})
 
     def sort(self, name: str = "job", **asked: Any) -> Counts:
-        """Run a job; what it was asked, by name. Raises what it raises."""
+        """Run a job to its end; what it was asked, by name. Raises what it raises; only an Exception is a job's end."""
         folder = self.root / "jobs" / name
         with Worklist.open(folder) as worklist:
 
@@ -83,7 +84,12 @@ class Sorter:
 
             look = self.look or self.phases.append
             site, order = self.rig.site, self.order(**asked)
-            self.message = sort_job(Sort(site, order, self.engine, worklist, folder, "owner", 2, look, note))
+            try:
+                self.message = sort_job(Sort(site, order, self.engine, worklist, folder, "owner", 2, look, note))
+            except Exception:
+                (folder / RECORDS).unlink(missing_ok=True)  # as the catalog does when a job ends
+                raise
+            (folder / RECORDS).unlink()
             return worklist.counts()
 
     def errors(self, name: str = "job") -> list[JobError]:

@@ -107,6 +107,34 @@ for line in sys.stdin:
 """
 
 
+REFUSED = """
+import errno, os, sys
+from pathlib import Path
+from transom.target.etl import metrics
+from transom.target.etl.locks import ByteLocks
+
+def refuse(locks, n):
+    if sys.argv[2] == "all taken":
+        return False
+    raise OSError(errno.ENOLCK, "No locks available")
+
+ByteLocks.try_lock = refuse
+metrics.share_in_turn(Path(sys.argv[1]))
+made = metrics.EtlMetrics()
+made.ran("thumb", bytes_in=1, bytes_out=2, seconds=0.01)
+counted = made.registry.get_sample_value("transom_etl_bytes_in_total", {"etl": "thumb"})
+print(os.environ.get(metrics.MULTIPROCESS), counted)
+"""
+
+
+@pytest.mark.parametrize("how", ["all taken", "no locks"])
+def test_where_locks_are_refused_a_process_counts_for_itself(tmp_path: Path, how: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", REFUSED, str(tmp_path), how], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert told.stdout == "None 1.0\n"
+
+
 class InTurn:
     """A process that counts in turn with others, until it is killed."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from transom.cluster.stamp import Stamp
 from transom.target.errors import JobBusy, NoSuchJob
-from transom.target.jobs.catalog import JOBS, STAMP, UNREADABLE, JobCatalog
+from transom.target.jobs.catalog import JOBS, RECORDS, STAMP, UNREADABLE, JobCatalog
 from transom.target.jobs.order import Order, Place
 from transom.target.jobs.records import Counts, Outcome, Selected
 from transom.target.jobs.worklist import Worklist
@@ -102,6 +102,16 @@ def test_a_job_runs_and_ends(catalog: JobCatalog) -> None:
     catalog.progress(job.id, Counts(), "late")
     catalog.finish(job.id, "done")
     assert catalog.get(job.id) == ended
+
+
+def test_what_only_a_job_that_goes_on_needs_goes_with_its_end(catalog: JobCatalog) -> None:
+    job_id = running(catalog)
+    folder = catalog.folder_of(job_id)
+    folder.mkdir(parents=True)
+    for name in (RECORDS, f"{RECORDS}-journal", "other"):
+        (folder / name).touch()
+    catalog.finish(job_id, "failed")
+    assert [path.name for path in folder.iterdir()] == ["other"]
 
 
 def test_those_that_wait_or_were_begun_can_be_resumed_the_oldest_first(catalog: JobCatalog) -> None:

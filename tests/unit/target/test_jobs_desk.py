@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from transom.target.jobs.catalog import RECORDS, JobCatalog
-from transom.target.jobs.desk import Desk
+from transom.target.jobs.catalog import JOBS, RECORDS, JobCatalog
+from transom.target.jobs.desk import _LOOK_S, Desk
 from transom.target.jobs.order import Order
 from transom.target.jobs.records import ENDED, Job
 from transom.target.jobs.run import _OTHERS_END_S
@@ -107,6 +107,80 @@ def test_one_whose_end_can_not_be_written_is_run_again_later(catalog: JobCatalog
     start()
     job = end(catalog, add(catalog, "full-once"))
     assert (job.state, job.runs) == ("done", 2)
+
+
+@pytest.mark.timeout(60)
+def test_one_whose_folder_stays_unusable_is_tried_less_and_less_and_logged_when_something_changes(
+    catalog: JobCatalog, start: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    why = tmp_path / "why"
+    why.write_text("no room")
+    stuck = add(catalog, "stuck")
+    desk = start(1)
+    until(catalog, stuck, lambda job: job.runs >= 3)
+    begun = time.monotonic()
+    assert end(catalog, add(catalog, "end")).state == "done"  # others don't wait for it
+    assert time.monotonic() - begun < _LOOK_S
+    why.write_text("not a folder")
+    runs = catalog.get(stuck).runs
+    until(catalog, stuck, lambda job: job.runs >= runs + 2)
+    (tmp_path / "free").touch()
+    job = end(catalog, stuck)
+    took_s = job.ended_s - job.created_s
+    assert (job.state, 0.1 * (2 ** (job.runs - 1) - 1) < took_s) == ("done", True)
+    lines, give_up = capfd.readouterr().err.splitlines(), time.monotonic() + PATIENCE_S
+    while len(lines) < 3 and time.monotonic() < give_up:  # the last is said once its process has ended, too
+        lines += capfd.readouterr().err.splitlines()
+        time.sleep(0.01)
+    desk.terminate()
+    assert desk.wait(PATIENCE_S) == 0
+    waits = f"job {stuck} has to wait: its folder can't be used:"
+    assert lines == [
+        f"{waits} no room",
+        f"{waits} not a folder",
+        f"job {stuck} no longer has to wait",
+    ]
+
+
+@pytest.mark.timeout(60)
+def test_one_that_waits_is_aborted_without_another_try(
+    catalog: JobCatalog, start: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "why").write_text("no room")
+    stuck = add(catalog, "stuck")
+    start()
+    runs = until(catalog, stuck, lambda job: job.runs >= 6).runs  # the next would be seconds later
+    catalog.order_abort(stuck)
+    job = end(catalog, stuck)
+    assert (job.state, job.runs) == ("aborted", runs)
+
+
+@pytest.mark.timeout(60)
+def test_a_catalog_that_can_not_be_used_is_logged_once(
+    catalog: JobCatalog, start: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    catalog.close()
+    path, kept = tmp_path / JOBS, tmp_path / "kept"
+    path.rename(kept)
+    path.mkdir()
+    desk = start()
+    begun = time.monotonic()
+    lines: list[str] = []
+    while time.monotonic() - begun < 1.0 or not lines:  # some three tries
+        lines += capfd.readouterr().err.splitlines()
+        assert time.monotonic() < begun + PATIENCE_S
+        time.sleep(0.02)
+    path.rmdir()
+    kept.rename(path)
+    with closing(JobCatalog.open(tmp_path)) as again:
+        assert end(again, add(again, "end")).state == "done"
+    desk.terminate()
+    assert desk.wait(PATIENCE_S) == 0
+    lines += capfd.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "the catalog of jobs can't be used",
+        "the catalog of jobs can be used again",
+    ]
 
 
 @pytest.mark.timeout(60)
