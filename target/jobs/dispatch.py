@@ -27,7 +27,7 @@ class Dispatch:
 
     `width` batches are under way at once; towards the end they get smaller, so that all end at about the same time.
     `place_of` says near which target a key's object is best done: a batch is of one place, and places take turns.
-    `stage` is to blame where a worker dies, "" where that may be one of several.
+    `stage_of` tells which stage to blame where a worker dies of an object, by its number; "" where nobody knows.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class Dispatch:
         pending: int,
         width: int,
         place_of: Callable[[str], str] = lambda _key: "",
-        stage: str = "",
+        stage_of: Callable[[int], str] = lambda _n: "",
     ) -> None:
         self._worklist, self._left, self._width = worklist, pending, width
-        self._place_of, self._stage = place_of, stage
+        self._place_of, self._stage_of = place_of, stage_of
         self._pages: deque[tuple[str, deque[Item]]] = deque()
         self._read = 0
         self._alone: deque[Item] = deque()
@@ -115,7 +115,8 @@ class Dispatch:
                 self._left += 1
             else:
                 message = f"its worker died {_TRIES_ALONE} times ({how}); with signal 9, memory may have run out"
-                outcomes.append(Outcome(item.n, "failed", stage=self._stage, code="EtlCrashed", message=message))
+                stage = self._stage_of(item.n)
+                outcomes.append(Outcome(item.n, "failed", stage=stage, code="EtlCrashed", message=message))
         return outcomes
 
     def _learn(self, each_s: float) -> None:

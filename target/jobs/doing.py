@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from transom.target.errors import EtlSkipped, EtlUnavailable, SlowDown, SourceChanged, TargetError
 from transom.target.etl.watch import Watch
+from transom.target.jobs.last_stage import LastStages
 from transom.target.jobs.making import Made, Maker, Task
 from transom.target.jobs.records import Item, Outcome
 from transom.target.jobs.site import Site
@@ -33,11 +34,13 @@ class GivenUpError(Exception):
 class Doing:
     """Does `items` one after the other; `outcomes` are those decided so far, in the order in which they were."""
 
-    def __init__(self, task: Task, site: Site, items: Sequence[Item]) -> None:
+    def __init__(self, task: Task, site: Site, items: Sequence[Item], saying: LastStages | None = None) -> None:
+        """With `saying`, say which stage is at work."""
         self.outcomes: list[Outcome] = []
         self._task = task
         self._site = site
         self._items = items
+        self._saying = saying
         self._maker = Maker(task, site, self._begin, self._claim)
         self._begun = 0
         self._watch: Watch | None = None
@@ -120,7 +123,11 @@ class Doing:
             self.outcomes.append(self._failed(item, made) if isinstance(made, BaseException) else made)
 
     def _begin(self, name: str, timeout_s: float) -> Watch:
-        watch = self._watch = Watch(name, timeout_s)
+        if self._saying is None:
+            watch = Watch(name, timeout_s)
+        else:
+            watch = self._saying.watch(self._items[self._begun - 1].n, name, timeout_s)
+        self._watch = watch
         return watch
 
     def _claim(self) -> None:

@@ -13,6 +13,7 @@ from transom.target.etl.plan import Plan
 from transom.target.jobs.doing import Doing
 from transom.target.jobs.engines.base import Later, StagedWork
 from transom.target.jobs.hands import is_done
+from transom.target.jobs.last_stage import LastStages
 from transom.target.jobs.making import Judge, Task
 from transom.target.jobs.order import Order
 from transom.target.jobs.records import Item, Outcome
@@ -54,7 +55,8 @@ class Done:
 class TransformWork(StagedWork[Batch, Done]):
     """How the objects of one job are transformed, or inspected; `plan` is None where they are only read.
 
-    `owner` owns what is written. `where_plan` is the plan of the order's `where_etl`, None without one.
+    `owner` owns what is written. `where_plan` is the plan of the order's `where_etl`, None without one. Where its
+    stages could not be told apart by a worker's death, `last_stages` is where workers say which one is at work.
     """
 
     job_id: str
@@ -62,10 +64,12 @@ class TransformWork(StagedWork[Batch, Done]):
     plan: Plan | None
     owner: str
     where_plan: Plan | None = None
+    last_stages: LastStages | None = None
 
     def begin(self, site: Site, batch: Batch, /) -> Done | Later[Done]:
         """Do a batch but for its write; blocking. What goes wrong with an object is its outcome, never raised."""
-        doing = Doing(Task(self.order, self.plan, self._judge(), self.owner), site, batch.items)
+        saying = self.last_stages if batch.alone else None
+        doing = Doing(Task(self.order, self.plan, self._judge(), self.owner), site, batch.items, saying)
         begun = time.monotonic()
         future = site.hands.do(lambda: site.wait(doing.run()))
         while not is_done(future, _until(doing)):

@@ -19,6 +19,7 @@ from transom.target.jobs.alarm import Alarm
 from transom.target.jobs.check import Plans, check_order
 from transom.target.jobs.dispatch import Dispatch
 from transom.target.jobs.engines.base import Engine
+from transom.target.jobs.last_stage import LastStages
 from transom.target.jobs.order import Order
 from transom.target.jobs.perform import TransformWork
 from transom.target.jobs.records import Item, Job, Outcome
@@ -123,17 +124,18 @@ class Run:
             error = self.worklist.errors(limit=1)[0]
             raise JobStopped(f"'{error.key}' failed, and the job was to stop then: {error.message}")
         place_of = partial(self.engine.place_of, self.order.source.bucket)
-        stages = plans.made.stages if plans.made is not None and plans.judged is None else ()
-        stage = stages[0].etl if len(stages) == 1 else ""
-        dispatch = Dispatch(self.worklist, counts.total - counts.done, self.width, place_of, stage)
+        stages = [stage.etl for plan in (plans.judged, plans.made) if plan is not None for stage in plan.stages]
+        saying = LastStages(self.folder) if len(stages) > 1 else None
+        stage_of = saying.take if saying is not None else lambda _n: "".join(stages)
+        dispatch = Dispatch(self.worklist, counts.total - counts.done, self.width, place_of, stage_of)
         order = self.order.model_copy(update={"keys": None})  # a million keys would be sent to every worker
-        work = TransformWork(self.job.id, order, plans.made, self.job.owner, plans.judged)
+        work = TransformWork(self.job.id, order, plans.made, self.job.owner, plans.judged, saying)
         with closing(self.engine.run(work, dispatch, width=self.width, look=self._idle)) as results:
             for finished in results:
                 decided = dispatch.take(finished)
-                if finished.result is None and stage:  # who died counts nothing
-                    for outcome in decided:
-                        site.pipelines.metrics.failed(stage, outcome.code)
+                if finished.result is None:  # who died counts nothing
+                    for outcome in filter(lambda each: each.stage, decided):
+                        site.pipelines.metrics.failed(outcome.stage, outcome.code)
                 self._note(decided, finished.task.items)
                 self.alarm.check()
 

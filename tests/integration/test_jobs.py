@@ -295,6 +295,16 @@ def test_an_object_that_kills_its_worker_fails_alone(here: RunningServer, admin:
     assert ended(admin, admin.transform("s3://kills", "s3://kills-fine", "upper")).written == 6
 
 
+def test_the_stage_that_kills_its_worker_is_named_among_several(
+    here: RunningServer, admin: AdminClient, s3: Any
+) -> None:
+    here.fill("kills-too", {f"k{n}": b"x" for n in range(4)})
+    job = ended(admin, admin.transform("s3://kills-too", "s3://kills-too-made", "upper>>crash>>reverse"))
+    assert (job.state, job.failed) == ("done", 4)
+    assert {(error.stage, error.code) for error in admin.job_errors(job.id)} == {("crash", "EtlCrashed")}
+    assert not list((here.folder / "jobs" / job.id).glob("stage-*"))
+
+
 def test_an_object_past_its_time_fails_alone(here: RunningServer, admin: AdminClient, s3: Any) -> None:
     here.fill("slow", {"a": b"x", "b": b"y"})
     job = ended(admin, admin.transform("s3://slow", "s3://slow-made", "loop_forever", object_timeout_s=0.5))

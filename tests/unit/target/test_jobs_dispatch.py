@@ -98,7 +98,7 @@ def test_batches_are_as_large_as_half_a_second_allows(worklist: Worklist) -> Non
 
 def test_the_objects_of_a_lost_batch_are_tried_alone_and_the_one_to_blame_fails(worklist: Worklist) -> None:
     fill(worklist, 3)
-    dispatch = Dispatch(worklist, 1000, 1)
+    dispatch = Dispatch(worklist, 1000, 1, stage_of=lambda n: f"stage of {n}")
     assert dispatch.take(lost(next(dispatch))) == []
     outcomes: list[Outcome] = []
     for batch in dispatch:
@@ -106,7 +106,7 @@ def test_the_objects_of_a_lost_batch_are_tried_alone_and_the_one_to_blame_fails(
         outcomes += dispatch.take(lost(batch) if batch.items[0].n == 2 else written(batch))
     assert {outcome.n: outcome.state for outcome in outcomes} == {1: "written", 2: "failed", 3: "written"}
     (failed,) = (outcome for outcome in outcomes if outcome.state == "failed")
-    assert failed.code == "EtlCrashed"
+    assert (failed.stage, failed.code) == ("stage of 2", "EtlCrashed")
     assert "signal 9" in failed.message
 
 
