@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from transom.cluster.records import EtlRecord
+from transom.target.etl.keeper.fill import empty, is_too_full
 from transom.target.etl.keeper.health import first_well, is_well, takes_chunks
 from transom.target.etl.keeper.logs import Captured, LogFile
 from transom.target.etl.keeper.orders import order, post, with_free_port
@@ -26,7 +27,9 @@ from transom.target.etl.keeper.processes import tree_usage
 from transom.target.etl.keeper.restarts import Restarts
 from transom.target.etl.keeper.workshop import Workshop
 from transom.target.etl.runtimes.base import Ended, Launcher, Running, StartError, Usage
+from transom.target.etl.runtimes.workplace import limits_of
 from transom.target.etl.sandbox.ending import Bound
+from transom.target.etl.sandbox.program import in_words
 from transom.target.etl.transports.base import Address
 from transom.target.etl.transports.sockets import listen_in_netns
 from transom.target.etl.workers_status import WorkerState, WorkerStatus
@@ -73,7 +76,7 @@ class Life:
         self._offset = use_offset(record.name, record.revision)
         self._used = float("-inf")
         self._began = self._next_usage = self._next_tell = time.monotonic()
-        self._chunked = False
+        self._chunked = self._is_too_full = False
         self._restarts = Restarts()
         # One thread from start to stop: a process may be told to die with the thread that started it.
         self._hands = ThreadPoolExecutor(1, thread_name_prefix=f"keeper-{record.name}")
@@ -133,6 +136,7 @@ class Life:
     async def _once(self) -> _End:
         """Start the worker and stay with it to its end."""
         captured = Captured(self._log)
+        self._is_too_full = False
         try:
             return await self._started(captured)
         except StartError as error:
@@ -151,8 +155,7 @@ class Life:
             if self._place.spec.direct_file:
                 files.mkdir(parents=True, exist_ok=True)
                 files.chmod(0o711)  # whatever the umask: the worker is somebody else
-            for left in self._place.folder.glob("*.sock"):
-                left.unlink()  # of the worker before: nobody can listen where a file is
+            await asyncio.to_thread(empty, self._place.folder)  # nobody can listen where a file is
             self._shop.desk.admit(self.record.name)
             await self._listen(stack, self._shop.desk.listen_at(self._place.pull_socket))
             before = self.status.message
@@ -266,6 +269,8 @@ class Life:
             how = running.ended(captured.words)
             if how is not None:
                 return self._died(how, captured)
+            if self._is_too_full:
+                return self._overfilled()
             if self._may_rest() and self._rests(running, address):
                 return _End(idle=True)
             now = time.monotonic()
@@ -281,6 +286,13 @@ class Life:
     def _died(self, how: Ended, captured: Captured) -> _End:
         at_work = self.status.state == "running" and self.unused_for_s < 1.0
         return _End(_with(f"its worker ended with {how}", captured.last_words), how.bound, at_work=at_work)
+
+    def _overfilled(self) -> _End:
+        at_work = self.unused_for_s < _USAGE_EVERY_S
+        most = in_words(limits_of(self._place.spec).scratch)
+        return _End(
+            f"its worker put more into its own folder than its scratch limit of {most}", "scratch", at_work=at_work
+        )
 
     def _may_rest(self) -> bool:
         idle_s = self._place.spec.idle_timeout_s
@@ -308,6 +320,8 @@ class Life:
     async def _ask_usage(self, running: Running) -> None:
         try:
             usage = await asyncio.to_thread(_usage, running)
+            most = limits_of(self._place.spec).scratch
+            self._is_too_full = await asyncio.to_thread(is_too_full, self._place.folder, most)
             if usage is not None and self.status.state == "running":
                 self.status = replace(self.status, cpu_s=usage.cpu_s, memory_bytes=usage.memory)
                 self._changed("running")

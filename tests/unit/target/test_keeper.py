@@ -36,6 +36,7 @@ from transom.target.etl.transports.base import Address
 from transom.target.etl.workers_status import WorkerStatus, read_target
 from transom.target.store.memory import MemoryStore
 
+MIB = 1024 * 1024
 PATIENCE_S = 15.0
 
 
@@ -231,6 +232,22 @@ async def test_a_worker_that_dies_is_started_again(kept: Kept) -> None:
     assert second.restarts == 1
     assert "exit code -9" in second.message and second.bound == "memory"
     assert kept.catalog.etl("upper").state == "running"
+
+
+async def test_one_that_fills_its_own_folder_is_started_again_with_an_empty_one(kept: Kept) -> None:
+    kept.init("upper", resources={"memory": 4 * MIB})
+    first = await kept.running("upper")
+    folder = kept.launcher.orders[0].folder
+    (folder / "deep").mkdir()
+    (folder / "deep" / "much").write_bytes(bytes(5 * MIB))
+    (folder / "elsewhere").symlink_to(Path(__file__).parent)
+    second = await eventually(
+        lambda: w if (w := kept.worker("upper")).state == "running" and w.pid != first.pid else None
+    )
+    assert (second.restarts, second.bound) == (1, "scratch")
+    assert second.message.startswith("its worker put more into its own folder than its scratch limit of 4 MiB")
+    assert {path.name for path in folder.iterdir()} <= {"worker.sock", "pull.sock"}
+    assert Path(__file__).exists()
 
 
 async def test_one_that_can_not_start_has_failed_with_its_own_last_words(kept: Kept) -> None:
