@@ -101,7 +101,8 @@ class _Reader:
             self._fault(("kind",), "this is a Kubernetes object; write a spec: name, runtime.image, communication")
             return None
         try:
-            spec = Spec.model_validate(self._completed({**value, **self._given}))
+            said = {key: each for key, each in value.items() if each is not None or key not in Spec.model_fields}
+            spec = Spec.model_validate(self._completed({**said, **self._given}))
             json.dumps(value, ensure_ascii=False).encode()
         except ValidationError as error:
             for detail in error.errors(include_url=False):

@@ -121,6 +121,8 @@ def test_what_is_left_to_a_default_is_not_in_the_canonical_text() -> None:
     assert one(IMAGE).init_timeout_s == INIT_TIMEOUT_S
     said = one(IMAGE + "cache: true\nport: 8000\ninit_timeout: 5m\nargument: ''\ncommunication: hpush\n")
     assert said.to_json() == one(IMAGE).to_json()
+    empty = one(IMAGE + "cache:\nport:\nresources:\nargument:\ncommunication:\n")
+    assert empty.to_json() == one(IMAGE).to_json()
 
 
 def test_a_spec_of_a_plugin_is_kept_as_one_made_without() -> None:
