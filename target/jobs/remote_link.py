@@ -15,6 +15,7 @@ from transom.target import errors
 from transom.target.errors import SlowDown, TargetError
 
 _CONNECTIONS = 16
+_ATTEMPTS = 4
 
 
 class S3Link:
@@ -27,40 +28,44 @@ class S3Link:
         import boto3
         from botocore.config import Config
 
+        def made(attempts: int) -> Any:
+            return boto3.client(
+                "s3",
+                endpoint_url=endpoint,
+                aws_access_key_id=access_key,
+                aws_secret_access_key=secret_key,
+                region_name=region,
+                config=Config(
+                    signature_version="s3v4",
+                    s3={"addressing_style": "path"},
+                    max_pool_connections=_CONNECTIONS,
+                    read_timeout=120,
+                    retries={"mode": "standard", "total_max_attempts": attempts},
+                ),
+            )
+
         self._query = threading.local()
-        self.client: Any = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-            region_name=region,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                max_pool_connections=_CONNECTIONS,
-                read_timeout=120,
-                retries={"mode": "standard", "total_max_attempts": 4},
-            ),
-        )
-        self.client.meta.events.register("before-sign.s3.GetObject", self._add_query)
+        self.client: Any = made(_ATTEMPTS)
+        # what is of use to try again the server has tried again itself, and the job does so with the object
+        self._through: Any = made(1)
+        self._through.meta.events.register("before-sign.s3.GetObject", self._add_query)
 
     def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """One request, such as call("head_object", Bucket=..., Key=...)."""
-        with translated():
-            answer: dict[str, Any] = getattr(self.client, operation)(**parameters)
-        return answer
+        return _called(self.client, operation, parameters)
 
     def get_through(self, query: Mapping[str, str], **parameters: Any) -> dict[str, Any]:
         """GetObject with `query` beside its own: `etl` and what belongs to it."""
         self._query.value = urlencode(query, quote_via=quote)
         try:
-            return self.call("get_object", **parameters)
+            return _called(self._through, "get_object", parameters)
         finally:
             self._query.value = ""
 
     def close(self) -> None:
         """Let go of connections."""
         self.client.close()
+        self._through.close()
 
     def _add_query(self, request: Any, **_: object) -> None:
         # into the URL: botocore signs either the URL's query or the request's parameters, never both
@@ -68,6 +73,12 @@ class S3Link:
         if query:
             url = str(request.url)
             request.url = f"{url}{'&' if '?' in url else '?'}{query}"
+
+
+def _called(client: Any, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    with translated():
+        answer: dict[str, Any] = getattr(client, operation)(**parameters)
+    return answer
 
 
 @contextmanager
