@@ -29,7 +29,7 @@ from transom.cluster.records import (
     check_etl_name,
     check_view,
 )
-from transom.cluster.revisions import change, give_up, is_meant, launched, next_of, settle
+from transom.cluster.revisions import change, give_up, is_meant, launched, next_of, refused, settle
 from transom.cluster.rows import same_configuration, select_etl, select_etls, select_views, write_etl, write_view
 from transom.cluster.schema import migrate
 from transom.cluster.sqlite import alone, connect, sqlite_errors, transaction, unusable
@@ -132,6 +132,8 @@ class Catalog:
             if old is not None and old.kind == "explicit":
                 if must_be_new:
                     raise Exists(f"an ETL named {record.name!r} exists")
+                if problem and old.state == "running" and not same_configuration(old, record):
+                    return refused(db, old, record, problem), False
                 kept, new = change(db, old, record), False
             else:
                 kept, new = next_of(db, record, state="initializing"), True

@@ -56,12 +56,19 @@ def give_up(db: sqlite3.Connection, name: str, revision: int, message: str, laun
     return kept
 
 
+def refused(db: sqlite3.Connection, old: EtlRecord, record: EtlRecord, problem: str) -> EtlRecord:
+    """Say of a change that can't start why; what runs goes on, and another that is starting too."""
+    kept = replace(next_of(db, record, state="failed"), message=problem)
+    write_etl(db, replace(old, message=failed_revision(kept.revision, problem[:MAX_MESSAGE_CHARS])))
+    return kept
+
+
 def settle(db: sqlite3.Connection, kept: EtlRecord, old: EtlRecord | None) -> None:
     """Write what the ETL is from now on, with nothing pending."""
     write_etl(db, kept)
     db.execute("DELETE FROM pending WHERE name = ?", (kept.name,))
     # Failures of what ran before say nothing of what runs now.
-    if old is None or kept.revision != old.revision:
+    if old is None or kept.revision != old.revision or old.state == "failed":
         db.execute("DELETE FROM circuits WHERE etl = ?", (kept.name,))
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 class TargetError(Exception):
     """Base of everything a target refuses with; `message` is shown to the client.
 
-    `etl` is the stage whose doing it was, where one is to blame.
+    `etl` is the stage whose doing it was, where one is to blame; one that `breaks` counts towards its circuit.
     """
+
+    breaks = False
 
     def __init__(self, message: str = "", *, retry_after_s: int | None = None, etl: str = "") -> None:
         super().__init__(message)
@@ -113,17 +115,19 @@ class EtlExited(EtlFailed):
 class EtlCrashed(TargetError):
     """The worker died while transforming."""
 
+    breaks = True
+
 
 class EtlDisconnected(EtlCrashed):
     """The connection to the worker can't be made, or broke; nobody saw the worker die."""
 
 
-class EtlOutOfMemory(EtlCrashed):
-    """It needed more memory than it may have."""
+class EtlOutOfMemory(TargetError):
+    """It needed more memory than it may have; `breaks` tells whether its worker died of it."""
 
 
-class EtlLimitReached(EtlCrashed):
-    """It reached another limit on what it may use; the message says which."""
+class EtlLimitReached(TargetError):
+    """It reached another limit on what it may use, which the message names; `breaks` as above."""
 
 
 class EtlOutputTooLarge(TargetError):
@@ -132,6 +136,8 @@ class EtlOutputTooLarge(TargetError):
 
 class EtlTimeout(TargetError):
     """The transform passed its deadline."""
+
+    breaks = True
 
 
 class EtlUnavailable(TargetError):

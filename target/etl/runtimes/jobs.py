@@ -64,9 +64,13 @@ async def cause_of(error: TargetError, plan: Plan, source: ObjectInfo, store: St
     """Why a run failed: a worker that fetches the object itself finds none once that is replaced, and blames it."""
     if not isinstance(error, EtlFailed | EtlInputRejected | EtlSkipped) or not any(map(_pulls, plan.stages)):
         return error
-    with suppress(NoSuchBucket, NoSuchKey):
+    try:
         if (await store.head(source.bucket, source.key)).etag == source.etag:
             return error
+    except (NoSuchBucket, NoSuchKey):
+        pass
+    except Exception:  # whatever it is, it is not what this one failed of
+        return error
     return SourceChanged("the object was replaced or deleted before its worker had fetched it")
 
 

@@ -16,7 +16,7 @@ from transom.target.errors import EtlChanged, EtlDisconnected, EtlFailed, EtlUna
 from transom.target.etl.keeper.places import Places, pull_offset, use_offset
 from transom.target.etl.locks import ByteHolds
 from transom.target.etl.plan import Plan, Stage
-from transom.target.etl.runtimes.command_end import at_its_limits, crash
+from transom.target.etl.runtimes.command_end import crash, with_hint
 from transom.target.etl.runtimes.jobs import PULLS, Job, shared
 from transom.target.etl.runtimes.workplace import limits_of
 from transom.target.etl.spec import Spec, from_json
@@ -94,9 +94,12 @@ class ServedRuntime:
         except EtlFailed as error:
             if job.stage.runtime == "container":  # what limits there are is its own image's matter
                 raise
-            raise at_its_limits(error, limits_of(job.spec), network=job.spec.network) from error
+            raise with_hint(error, limits_of(job.spec), network=job.spec.network) from error
         except EtlDisconnected as error:
-            raise (self._end_of(job.stage, worker, watch, _WORDS_WITHIN_S) or error) from error
+            end = self._end_of(job.stage, worker, watch, _WORDS_WITHIN_S)
+            if end is None:
+                raise
+            raise end from error
 
     def public_port(self, stage: Stage) -> int:
         """Where clients may be sent to the stage's worker; 0 where they can't be now."""

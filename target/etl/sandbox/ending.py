@@ -59,7 +59,7 @@ def explain(returncode: int, limits: Limits, hits: Hits | None, *, words: str = 
     return Ending(code, number, bound, _in_words(bound, limits))
 
 
-def complaint(words: str, limits: Limits) -> Bound:
+def _complaint(words: str, limits: Limits) -> Bound:
     """The limit that a program complains of, as libraries and shells put it; empty for none."""
     if limits.memory and _NO_MEMORY.search(words):
         return "memory"
@@ -72,7 +72,7 @@ def complaint(words: str, limits: Limits) -> Bound:
 
 def hint(words: str, limits: Limits, *, network: bool) -> str:
     """What a program's complaint has to do with its sandbox, in brackets after a space; empty for nothing known."""
-    bound = complaint(words, limits)
+    bound = _complaint(words, limits)
     if bound:
         return f" (having reached {_in_words(bound, limits)})"
     if not network and _NO_NETWORK.search(words):
@@ -97,7 +97,7 @@ def _reached(number: int, limits: Limits, hits: Hits | None, words: str) -> Boun
         return "output"
     if hits and hits.pids:
         return "processes"
-    bound = complaint(words, limits)
+    bound = _complaint(words, limits)
     return "" if bound == "processes" and hits else bound  # they would have been counted
 
 

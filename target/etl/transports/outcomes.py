@@ -14,7 +14,7 @@ MAX_TEXT = 1000
 _NO_CONTENT = 204
 _BUSY = 429  # says nothing against the object, whether it names a time or not
 _UNAVAILABLE = 503
-_LONGEST_WAIT_S = 3600
+_LONGEST_WAIT_S, _DIGITS = 3600, 10
 _RETRY_HEADERS = (b"ais-etl-retry-reason", b"retry-after")
 
 
@@ -58,7 +58,8 @@ def lost(etl: str, why: str = "") -> WorkerLost:
 
 def busy(etl: str, why: str, retry_after: bytes = b"") -> WorkerLost:
     """The worker asks to be asked again; nothing is wrong with it or with the object."""
-    wait_s = min(int(retry_after), _LONGEST_WAIT_S) if retry_after.isdigit() else 1
+    is_number = retry_after.isdigit() and len(retry_after) < _DIGITS
+    wait_s = min(int(retry_after), _LONGEST_WAIT_S) if is_number else 1
     return WorkerLost(
         EtlUnavailable(f"ETL '{etl}' is unavailable for the moment: {why}", retry_after_s=wait_s, etl=etl)
     )

@@ -43,7 +43,10 @@ class _PlainEnd(socket.socket):
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """As sockets do, but for an end that the other side didn't declare."""
-        data = super().recv(size, flags)
+        try:
+            data = super().recv(size, flags)
+        except ConnectionResetError:  # we had more to send, which nobody takes any more
+            data = b""
         # the pair's other end is closed only once all that came was sent there, and it is known how that ended
         if not data and size and not self._line.whole:
             raise CutOffError("the connection ended without TLS's close_notify")

@@ -111,6 +111,23 @@ def test_a_change_that_is_known_not_to_start_leaves_what_serves(catalog: Catalog
         catalog.propose(other, must_be_new=True, problem="there is no program")
 
 
+def test_a_change_that_is_known_not_to_start_leaves_another_that_is_starting(catalog: Catalog) -> None:
+    catalog.propose(PIPE)
+    starting, _ = catalog.propose(replace(CODE, name="cat"))
+    other = replace(PIPE, spec={**PIPE.spec, "cache": False})
+    assert catalog.propose(other, problem="there is no program")[0].state == "failed"
+    assert catalog.snapshot().pending == {"cat": starting}
+    assert catalog.promote("cat", starting.revision).state == "running"
+
+
+def test_one_that_failed_and_is_told_to_start_begins_with_a_closed_circuit(catalog: Catalog) -> None:
+    catalog.propose(CODE)
+    catalog.record_failure("shout", threshold=1, open_for_ns=10**12)
+    catalog.fail("shout", 1, "it was killed")
+    catalog.propose(CODE)
+    assert not catalog.snapshot().circuits
+
+
 def test_a_stopped_one_that_is_known_not_to_start_stays_stopped(catalog: Catalog) -> None:
     catalog.propose(PIPE)
     catalog.put_state("cat", "stopped")

@@ -240,14 +240,15 @@ async def test_one_that_fills_its_own_folder_is_started_again_with_an_empty_one(
     folder = kept.launcher.orders[0].folder
     (folder / "deep").mkdir()
     (folder / "deep" / "much").write_bytes(bytes(5 * MIB))
-    (folder / "elsewhere").symlink_to(Path(__file__).parent)
+    followed = Path(keeper_worker.__file__).parent
+    (folder / "elsewhere").symlink_to(followed)
     second = await eventually(
         lambda: w if (w := kept.worker("upper")).state == "running" and w.pid != first.pid else None
     )
     assert (second.restarts, second.bound) == (1, "scratch")
     assert second.message.startswith("its worker put more into its own folder than its scratch limit of 4 MiB")
     assert {path.name for path in folder.iterdir()} <= {"worker.sock", "pull.sock"}
-    assert Path(__file__).exists()
+    assert keeper_worker.__file__ in map(str, followed.iterdir())
 
 
 async def test_one_that_can_not_start_has_failed_with_its_own_last_words(kept: Kept) -> None:

@@ -26,6 +26,7 @@ from transom.target.errors import (
     EtlOutputTooLarge,
     EtlTimeout,
     EtlUnavailable,
+    TargetError,
 )
 from transom.target.etl.plan import Stage
 from transom.target.etl.runtimes.command import CommandRuntime
@@ -156,6 +157,7 @@ def test_what_is_lacking_is_told_beforehand_as_a_run_finds_it(runtime: CommandRu
         (("mine",), {"PATH": str(script.parent)}, True),
         (("cat",), {"PATH": str(script.parent)}, False),
         ((str(script.parent / "other"),), {}, False),
+        ((f"/{'x' * 300}",), {}, False),
     ):
         assert lacking(words, env) == ("" if found else f"there is no program '{words[0]}' on this target")
         if not found:
@@ -261,9 +263,18 @@ def test_an_empty_result_is_a_result(runtime: CommandRuntime) -> None:
 def test_a_crash_says_which_limit_was_reached(
     runtime: CommandRuntime, script: str, spec: dict[str, object], kind: type[Exception], said: str
 ) -> None:
-    with pytest.raises(EtlCrashed, match=f"ETL 'e' crashed: its program ended with .*{said}") as caught:
+    with pytest.raises(kind, match=f"ETL 'e' crashed: its program ended with .*{said}"):
         run(runtime, sh(script, resources=spec))
-    assert caught.type is kind
+
+
+def test_words_alone_open_no_circuit(runtime: CommandRuntime) -> None:
+    """They may be an object's name, or what is in it: whoever puts that must not close the ETL to others."""
+    with pytest.raises(TargetError) as caught:
+        run(runtime, sh("echo no such file: ENOMEM.jpg >&2; exit 1"))
+    assert not caught.value.breaks
+    with pytest.raises(EtlCrashed) as killed:
+        run(runtime, sh("kill -9 $$"))
+    assert killed.value.breaks
 
 
 def test_a_missing_network_is_explained(runtime: CommandRuntime) -> None:

@@ -257,11 +257,11 @@ def test_three_times_lost_is_a_crash_that_tells_what_the_keeper_saw(
     with stub_worker(dying(9, served), unix=True) as worker:
         keeper = threading.Thread(target=notice, args=[runs.say("running", worker.address)])
         keeper.start()
-        with pytest.raises(EtlCrashed) as caught:
+        with pytest.raises(TargetError) as caught:
             runs.run(runs.plan())
         over.set()
         keeper.join()
-    assert caught.type is kind
+    assert (caught.type, caught.value.breaks) == (kind, True)
     assert caught.value.message == "ETL 'far' crashed: its worker ended with exit code 7: boom"
     assert (caught.value.etl, len(served)) == ("far", 3)
 
@@ -283,6 +283,19 @@ def test_a_worker_that_asks_for_patience_thrice_is_no_crash(runs: Runs) -> None:
         with pytest.raises(EtlUnavailable, match="ETL 'far' is unavailable for the moment: full") as caught:
             runs.run(runs.plan())
     assert (caught.value.retry_after_s, caught.value.etl) == (7, "far")
+
+
+def test_a_worker_that_lives_on_and_complains_of_a_limit_has_failed_and_no_more(runs: Runs) -> None:
+    """Its words may be an object's name: they are no reason to close the ETL to everybody."""
+
+    def answer(wire: Wire, request: Request) -> None:
+        wire.answer(b"ValueError: can't read ENOMEM.jpg", "500 Oops")
+
+    with stub_worker(every_request(answer), unix=True) as worker:
+        runs.say("running", worker.address)
+        with pytest.raises(EtlFailed, match=r"ENOMEM\.jpg \(having reached its memory limit of 1 GiB\)$") as caught:
+            runs.run(runs.plan())
+    assert (caught.type, caught.value.breaks) == (EtlFailed, False)
 
 
 def test_a_worker_lost_in_the_middle_of_its_result_is_an_error_at_once(runs: Runs) -> None:

@@ -257,11 +257,16 @@ def certificate(folder: Path, name: str) -> Path:
     return path
 
 
+def ssl_context(pem: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
 @contextmanager
 def tls_service(pem: Path, answer: Callable[[Wire, Request], object] = echo) -> Iterator[int]:
     """A service that speaks TLS, an echoing one unless told otherwise; its port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
+    context = ssl_context(pem)
 
     def serve(wire: Wire) -> None:
         with context.wrap_socket(wire.sock, server_side=True) as secure:
@@ -333,6 +338,21 @@ def test_a_result_that_ends_with_the_connection_is_whole_if_tls_says_so(
 ) -> None:
     with tls_service(trusted, Ending(UNSIZED + HALF[:size], declared=True)) as port:
         assert call(runtime, f"https://127.0.0.1:{port}") == HALF[:size]
+
+
+def test_a_result_that_is_there_before_all_was_sent_is_whole_if_tls_says_so(runtime: UrlRuntime, trusted: Path) -> None:
+    def serve(wire: Wire) -> None:
+        with ssl_context(trusted).wrap_socket(wire.sock, server_side=True) as secure:
+            secure.recv(100_000)
+            secure.sendall(UNSIZED + b"enough")
+            with suppress(OSError):
+                secure.unwrap()
+            with suppress(OSError):
+                while socket.socket.recv(secure, 65536):  # what is still sent, undeciphered: else the end is a reset
+                    pass
+
+    with stub_worker(serve) as worker:
+        assert call(runtime, f"https://{worker.address}", bytes(8 << 20)) == b"enough"
 
 
 @pytest.mark.parametrize(("size", "kind"), [(0, WorkerLost), (10, WorkerLost), (len(HALF), EtlDisconnected)])

@@ -75,6 +75,7 @@ PLAIN, JSON, HTML = (f"Content-Type: {kind}\r\n" for kind in ("text/plain", "app
         ("502 Bad Gateway", "", b"no more tries", EtlFailed, "no more tries"),
         ("503 Busy", "", b"", EtlFailed, "Busy"),
         ("503 Busy", "Retry-After: 1\r\n", b"", WorkerLost, "Busy"),
+        ("503 Busy", f"Retry-After: {'9' * 5000}\r\n", b"", WorkerLost, "Busy"),
         ("503 Busy", "Ais-Etl-Retry-Reason: direct-put-transient\r\n", b"later", WorkerLost, "later"),
         ("507 Full", "", b"", EtlFailed, "Full"),
         ("599 Odd", "", b"", EtlFailed, "Odd"),
