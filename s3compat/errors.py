@@ -217,9 +217,12 @@ _HEADER_CHARS = 1000  # readers of headers refuse those beyond some KiB, and wit
 
 def in_header(error: S3Error) -> str:
     """Return the error as the value of ERROR_HEADER: "Code: message", on one line, a long message cut."""
-    return f"{error.code}: {' '.join(error.message.split())}"[:_HEADER_CHARS]
+    message = " ".join(_CONTROL.sub(" ", error.message).split())
+    return f"{error.code}: {message}"[:_HEADER_CHARS]
 
 
+# Granian answers a bare 500 for a header with one of these, and others pass it on to terminals.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 

@@ -20,6 +20,12 @@ _BACKLOG = 1024
 _PAUSE_S = 0.1
 _WOKEN_S = 1.0
 _BUFFER = 1024 * 1024
+_READS = 64
+_FULL = b"its worker can start no more threads: its limit of processes and threads is reached"
+_TURNED_AWAY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
+) % (len(_FULL), _FULL)
 _log = logging.getLogger("transom.worker")
 
 
@@ -107,9 +113,9 @@ class Reception:
             self._lines.add(line)
         try:
             threading.Thread(target=self._serve, args=(line,), name="transom-line", daemon=True).start()
-        except RuntimeError:  # no more threads: the client finds its connection closed and comes again
+        except RuntimeError:  # no more threads
             _log.exception("a connection was turned away")
-            sock.close()
+            _turn_away(sock)
             self._forget(line)
 
     def _serve(self, line: Line) -> None:
@@ -139,3 +145,14 @@ def place(listener: socket.socket) -> str:
         return os.fsdecode(listener.getsockname())
     host, port = listener.getsockname()[:2]
     return f"{host}:{port}"
+
+
+def _turn_away(sock: socket.socket) -> None:
+    """Ask the client to come again. What it sends is read, for a moment: else the end would be a reset."""
+    with contextlib.suppress(OSError), sock:
+        sock.settimeout(_PAUSE_S)
+        sock.sendall(_TURNED_AWAY)
+        sock.shutdown(socket.SHUT_WR)
+        for _ in range(_READS):
+            if not sock.recv(_BUFFER):
+                break

@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 from starlette.requests import Request
 
-from transom.cluster.records import EtlRecord, check_etl
+from transom.cluster.records import BadRecord, EtlRecord, check_etl
 from transom.gateway.admin.context import Admin
 from transom.gateway.admin.errors import ApiError
 from transom.gateway.admin.looking import problem_of
 from transom.gateway.admin.models import EtlBody, EtlShown, NumbersShown, PendingShown, ServiceShown, WorkerShown
 from transom.gateway.admin.spec_body import Posted, posted
 from transom.gateway.context import Principal
+from transom.target.errors import TargetError
 from transom.target.etl.lifecycle import init_timeout_s, is_up, settle, statuses_of
 from transom.target.etl.spec import Spec, record_of
 from transom.target.etl.spec_load import load
@@ -53,8 +54,7 @@ async def init_etls(admin: Admin, request: Request, principal: Principal, body: 
     asked = posted(body, request.query_params)
     specs = await asyncio.to_thread(load, asked.text, overrides=asked.overrides, files=asked.files)
     records = [record_of(spec, principal.owner) for spec in specs]
-    for spec, record in zip(specs, records, strict=True):
-        await _check(admin, spec, record)
+    await _check_all(admin, specs, records)
     proposed = [await asyncio.to_thread(_proposed, admin, record) for record in records]
     kept = await _all_settled(admin, [record for record, _ in proposed], asked)
     current = [find(admin, record.name) for record in kept]  # beside which a new revision may be starting
@@ -100,6 +100,20 @@ def find(admin: Admin, name: str) -> EtlRecord:
 
 
 # --- starting -----------------------------------------------------------------------------------
+
+
+async def _check_all(admin: Admin, specs: Sequence[Spec], records: Sequence[EtlRecord]) -> None:
+    """Raise unless all could be made, with all that is wrong: of several, each with the name of its spec."""
+    wrong: list[tuple[str, Exception]] = []
+    for spec, record in zip(specs, records, strict=True):
+        try:
+            await _check(admin, spec, record)
+        except (BadRecord, TargetError) as error:
+            wrong.append((record.name, error))
+    if wrong and len(specs) == 1:
+        raise wrong[0][1]
+    if wrong:
+        raise ApiError(400, "InvalidArgument", "; ".join(f"spec '{name}': {error}" for name, error in wrong))
 
 
 async def _check(admin: Admin, spec: Spec, record: EtlRecord) -> None:

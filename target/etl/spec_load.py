@@ -33,6 +33,7 @@ _FORMS = {  # in words, what the keys with a pattern take
     "process": "a transformer's name, as `transom plugins` shows it",
     "image": "an image's reference, such as python:3.12-slim",
     "class": "the name of a class or function",
+    "entry": "the name of a class or function",
     "content_type": "a type such as image/webp",
     "extension": "an extension such as webp, without a dot",
     "[key]": "a variable's name of letters, digits and '_'",

@@ -14,6 +14,7 @@ import pytest
 
 from tests.containers.engines import RunningEngine
 from tests.running import ACCESS, SECRET, RunningServer
+from tests.runtimes import followed
 from tests.wire import Raw, Wire, at
 from transom.client.admin import AdminClient, AdminError
 from transom.target.etl.keeper.places import Places
@@ -131,6 +132,20 @@ def test_a_worker_is_told_the_objects_metadata_and_says_why_it_leaves_one_out(se
     assert answer.body == b"hI camera=X 100% lens=f/2"
     skipped = transformed(server, etl, b"skip")
     assert skipped.status == 404 and "too small, by far" in skipped.message
+
+
+def test_clients_are_sent_to_a_worker_in_a_container_where_it_answers(
+    server: RunningServer, admin: AdminClient
+) -> None:
+    handed = {"name": "handed", "runtime": {"code": CODE}, "communication": "hpull", "redirect": "worker"}
+    admin.init_spec(json.dumps({**handed, "network": True}))
+    (worker,) = admin.etl("handed").workers
+    assert worker.container
+    wire, curl = Wire(server), {"user-agent": "curl/8"}
+    assert wire.put(at(BUCKET, "handed"), b"Hello").status == 200
+    sent = wire.get(at(BUCKET, "handed", etl="handed"), curl)
+    assert sent.status == 307
+    assert followed(sent.headers["location"], **curl).body == b"hELLO"
 
 
 def test_what_a_program_of_an_object_says_is_in_the_log(server: RunningServer, admin: AdminClient) -> None:

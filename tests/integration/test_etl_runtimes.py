@@ -109,11 +109,23 @@ def test_one_that_can_not_start_has_failed_with_its_own_last_words(running: Runn
     assert caught.value.code == "EtlStartFailed"
 
 
+def test_words_in_colour_are_an_error_as_any_other(running: Running) -> None:
+    for code, refusal in ((65, (422, "EtlInputRejected")), (3, (500, "EtlExited"))):
+        words = f"printf '\\033[31mred\\033[0m and \\001 odd\\n' >&2; exit {code}"
+        etl = running.init({"command": ["sh", "-c", words]})
+        answer = running.get(running.put(b"x"), etl)
+        assert (answer.status, answer.code) == refusal
+        assert answer.message.endswith("red and odd")
+        assert answer.headers["x-transom-error"] == f"{answer.code}: {answer.message}"
+
+
 def test_a_result_above_the_bound_of_its_etl_is_refused(running: Running) -> None:
     etl = running.init({"code": "def transform(data, context):\n    return data * 1000\n"}, max_output=5000)
     assert running.get(running.put(b"1234"), etl).body == b"1234" * 1000
     answer = running.get(running.put(b"123456"), etl)
     assert (answer.status, answer.code) == (507, "EtlOutputTooLarge")
+    large = running.get(running.put(bytes(40_000)), etl)  # 40 MB, of which the worker says how many they are
+    assert (large.status, large.code) == (507, "EtlOutputTooLarge")
 
 
 # --- handed over --------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ _LOOK_EVERY_S = 10.0
 _MOST_MISSED = 3
 _USAGE_EVERY_S = 2.0
 _FAILED_REST_S = 60.0
+_SAID_EVERY_S = 1.5  # that there are runs, at least
 _TELL_EVERY_S = 0.5
 _STARTS = {"container": "its image is being pulled, or its container made"}  # what may take long before it says a word
 _GRACE_S = 3.0
@@ -287,11 +288,11 @@ class Life:
                 next_look = time.monotonic() + (_LOOK_EVERY_S if well else 1.0)
 
     def _died(self, how: Ended, captured: Captured) -> _End:
-        at_work = self.status.state == "running" and self.unused_for_s < 1.0
+        at_work = self.status.state == "running" and self._worked_within(1.0)
         return _End(_with(f"its worker ended with {how}", captured.last_words), how.bound, at_work=at_work)
 
     def _overfilled(self) -> _End:
-        at_work = self.unused_for_s < _USAGE_EVERY_S
+        at_work = self._worked_within(2 * _USAGE_EVERY_S)
         most = in_words(limits_of(self._place.spec).scratch)
         return _End(
             f"its worker put more into its own folder than its scratch limit of {most}", "scratch", at_work=at_work
@@ -301,11 +302,18 @@ class Life:
         idle_s = self._place.spec.idle_timeout_s
         if idle_s is None or self.unused_for_s < idle_s or time.monotonic() - self._began < idle_s:
             return False
+        return self._unwanted_for_s() >= idle_s
+
+    def _unwanted_for_s(self) -> float:
+        """Seconds since a run last began or ended, as far as runs say so: once a second."""
         try:
-            wanted = self._shop.places.wanted(self.record.name, self.record.revision).stat().st_mtime
+            return time.time() - self._shop.places.wanted(self.record.name, self.record.revision).stat().st_mtime
         except FileNotFoundError:
-            return True
-        return time.time() - wanted >= idle_s
+            return float("inf")
+
+    def _worked_within(self, seconds: float) -> bool:
+        """Whether it had an object in hand in the last `seconds`, or a little before."""
+        return self.unused_for_s < seconds or self._unwanted_for_s() < seconds + _SAID_EVERY_S
 
     def _rests(self, running: Running, address: Address) -> bool:
         """Say that the worker rests, unless a run began meanwhile: one that begins from now on will read it."""

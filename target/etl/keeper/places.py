@@ -67,7 +67,7 @@ class Places:
         return self.files_folder / f"{etl}.{revision}"
 
     def wanted(self, etl: str, revision: int) -> Path:
-        """The file whose age says when a run last wanted a worker that rests when nobody does."""
+        """The file whose age says when a run last began or ended."""
         return self.status / f"{etl}.{revision}.wanted"
 
     def forget(self, etl: str, revision: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from transom.plugins.contract import Reject, Skip
 from transom.target.errors import (
     EtlCrashed,
@@ -15,6 +17,7 @@ from transom.target.errors import (
 )
 from transom.target.etl.sandbox.ending import Bound, Ending, hint
 from transom.target.etl.sandbox.program import Limits, Program
+from transom.target.etl.transports.outcomes import public
 
 REJECTED = 65  # EX_DATAERR of sysexits.h: the input is at fault
 SKIPPED = 100
@@ -25,6 +28,7 @@ _OF_BOUND: dict[Bound, type[TargetError]] = {
     "output": EtlOutputTooLarge,
     "time": EtlTimeout,
 }
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # what programs send to terminals
 _LINES = 3
 _CHARS = 600
 
@@ -72,5 +76,5 @@ def _last_of(words: str) -> str:
 
 
 def _last(words: str) -> str:
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    lines = [line for line in map(public, _COLOUR.sub("", words).splitlines()) if line]
     return " / ".join(lines[-_LINES:])[-_CHARS:]

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from transom.target.etl.runtimes.engine import Engine
 
 _LOOPBACK = "127.0.0.1"
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - only for a worker that clients are to be sent to
+# At every address of the machine, only for a worker that clients are to be sent to. Podman's netavark takes 0.0.0.0 for
+# an address of its own, at which nobody asks.
+EVERYWHERE = ""
 
 
 class NoLibraryError(StartError):

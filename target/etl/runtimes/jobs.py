@@ -56,6 +56,7 @@ class Job:
             size=context.size,
             path=path,
             pulled=self.pulled,
+            max_output=self.spec.max_output,
             metadata=context.metadata,
         )
 

@@ -76,8 +76,7 @@ class ServedRuntime:
 
     def run(self, job: Job, chunks: Iterator[bytes], watch: Watch) -> Generator[bytes, None, None]:
         """Run one stage; see `Transport`. Raises EtlUnavailable too, where there is no worker."""
-        if job.spec.idle_timeout_s is not None:
-            self._touch(job.stage, watch)
+        self._touch(job.stage, watch)
         worker, address = self._worker(job, watch)
         transport = self._transport(job, worker, address)
         try:
@@ -85,6 +84,7 @@ class ServedRuntime:
                 yield from self._lending(job, transport, chunks, watch)
             else:
                 yield from transport.run(job.call(), chunks, watch)
+            self._touch(job.stage, watch)
         except WorkerLost as error:
             if isinstance(error.error, EtlUnavailable):  # it is well, and asks for patience
                 raise
@@ -232,7 +232,7 @@ class ServedRuntime:
             yield path
 
     def _touch(self, stage: Stage, watch: Watch) -> None:
-        """Tell the keeper that the worker is wanted; runs that are over soon would else go unseen."""
+        """Tell the keeper, once a second, that there are runs; those that are over soon would else go unseen."""
         now = time.monotonic()
         if now - self._touched.get(stage.etl, float("-inf")) > _TOUCH_EVERY_S:
             self._touched[stage.etl] = now

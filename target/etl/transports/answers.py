@@ -131,9 +131,10 @@ class Body(Protocol):
 class SizedBody:
     """A body with a Content-Length."""
 
-    __slots__ = ("_left", "done", "excess")
+    __slots__ = ("_left", "done", "excess", "length")
 
     def __init__(self, length: int) -> None:
+        self.length = length
         self._left = length
         self.done = not length
         self.excess = False

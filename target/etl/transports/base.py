@@ -49,7 +49,8 @@ class Call:
 
     `etl_args` is the text that is sent, empty for none. `path` is the stored object's own file, where the worker may
     read it instead of being sent the bytes; `pulled` tells that the worker fetches the bytes from the target itself.
-    `metadata` is the stored object's own.
+    `metadata` is the stored object's own. A result of more than `max_output` bytes, where the worker says beforehand
+    how many it has, need not be received at all.
     """
 
     etl: str
@@ -60,6 +61,7 @@ class Call:
     size: int | None = None
     path: str = ""
     pulled: bool = False
+    max_output: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 

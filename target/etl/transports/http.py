@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from transom.target.errors import EtlOutputTooLarge
 from transom.target.etl.transports import outcomes, told
 from transom.target.etl.transports.answers import (
     MAX_HEAD,
@@ -18,6 +19,7 @@ from transom.target.etl.transports.answers import (
     Head,
     LateFailureError,
     MalformedError,
+    SizedBody,
     UnsizedBody,
     read_head,
 )
@@ -94,6 +96,7 @@ class HttpTransport:
         try:
             body = head.body()
             if head.status in _RESULT:
+                _check_size(call, body)
                 yield from self._result(call.etl, exchange, body, data, watch)
             else:
                 text = _text(exchange, body, data)
@@ -179,6 +182,12 @@ class HttpTransport:
             return outcomes.busy(etl, "its worker must be told the length of its input first")
         message = outcomes.message_of(text, head.headers.get(b"content-type", b""), head.reason)
         return outcomes.of_status(etl, head.status, head.headers, message)
+
+
+def _check_size(call: Call, body: Body) -> None:
+    """Refuse a result that is known to be too long before any of it is handed on: the client gets a plain error."""
+    if call.max_output is not None and isinstance(body, SizedBody) and body.length > call.max_output:
+        raise EtlOutputTooLarge(f"ETL '{call.etl}' made more than {call.max_output} bytes", etl=call.etl)
 
 
 def host_of(address: Address) -> str:

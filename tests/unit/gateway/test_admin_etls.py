@@ -303,6 +303,14 @@ async def test_all_documents_are_checked_before_any_is_kept(init: Init, catalog:
     assert not catalog.snapshot().etls
 
 
+async def test_all_that_only_the_server_can_tell_is_told_at_once_each_with_its_spec(init: Init) -> None:
+    none, misspelt = "name: x\nruntime: {plugin: nope}\n", "name: y\nruntime: {plugin: image}\nargs: {widht: 1}\n"
+    status, answer = await init(f"{none}---\n{CAT}---\n{misspelt}")
+    assert status == 400
+    assert answer["message"].startswith("spec 'x': there is no transformer 'nope'")
+    assert "; spec 'y': " in answer["message"] and "widht" in answer["message"]
+
+
 async def test_several_are_made_and_failures_told_together(init: Init, keepers: Keepers, catalog: Catalog) -> None:
     status, answer = await init(f"{CAT}---\n{SHOUT}---\nname: md5ish\nruntime: {{plugin: md5}}\n")
     assert status == 201

@@ -5,7 +5,7 @@ import inspect
 import pytest
 import xmltodict
 
-from transom.s3compat.errors import CATALOGUE, S3Error, from_target, render
+from transom.s3compat.errors import CATALOGUE, S3Error, from_target, in_header, render
 from transom.target import errors as target
 
 
@@ -90,6 +90,11 @@ def test_a_subclass_counts_as_its_base() -> None:
         pass
 
     assert from_target(WorkerGone("x")).code == "EtlCrashed"
+
+
+def test_in_a_header_it_is_one_line_of_what_a_header_may_hold() -> None:
+    error = from_target(target.EtlExited("\x1b[31mred\x1b[0m\r\nand\x00 \x7f\x9b blue"))
+    assert in_header(error) == "EtlExited: [31mred [0m and blue"
 
 
 def test_an_unknown_error_says_nothing_of_itself() -> None:

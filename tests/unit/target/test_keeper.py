@@ -251,6 +251,17 @@ async def test_one_that_fills_its_own_folder_is_started_again_with_an_empty_one(
     assert keeper_worker.__file__ in map(str, followed.iterdir())
 
 
+async def test_deaths_just_after_a_run_are_laid_to_its_object(kept: Kept) -> None:
+    """However short the run was: else whoever puts a poisonous object could end an ETL for everybody."""
+    record = kept.init("upper")
+    for _ in range(MOST):
+        worker = await kept.running("upper")
+        kept.places.wanted("upper", record.revision).touch()
+        os.kill(worker.pid, signal.SIGKILL)
+        await eventually(lambda pid=worker.pid: kept.worker("upper").pid not in (0, pid))
+    assert (await kept.running("upper")).restarts == MOST
+
+
 async def test_one_that_can_not_start_has_failed_with_its_own_last_words(kept: Kept) -> None:
     kept.launcher.words = ["no such model: resnet-9000"]
     kept.init("upper")

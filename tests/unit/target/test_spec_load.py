@@ -231,6 +231,8 @@ def test_several_specs_in_one_text() -> None:
         ),
         ("name: x\nruntime: {process: a}\nargument: fqn\n", "line 3: argument: doesn't go with an installed"),
         ("name: x\nruntime: {process: a}\nargs: 5\n", "line 3: args: write the transformer's arguments by name"),
+        ("name: x\nruntime: {code: x=1, class: a.b}\n", "line 2: runtime.class: write the name of a class or function"),
+        ("name: x\nruntime: {code: x=1, entry: a.b}\n", "line 2: runtime.entry: write the name of a class or function"),
         (IMAGE + "init_timeout: soon\n", 'line 4: init_timeout: write a duration such as "45s"'),
         (IMAGE + "obj_timeout: 0\n", "line 4: obj_timeout: it should be greater than 0, not 0"),
         (IMAGE + "obj_timeout: 25h\n", "line 4: obj_timeout: it should be less than or equal to 86400"),
