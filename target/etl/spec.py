@@ -31,7 +31,7 @@ RUNTIMES: dict[str, RuntimeName] = {
     "url": "url",
 }
 _CONTENT_TYPE = r'^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+( *; *[A-Za-z0-9-]+=[A-Za-z0-9.+"-]+)*$'
-_REQUIREMENT = re.compile(r"[A-Za-z0-9][^\r\n\0]*")
+_REQUIREMENT = re.compile(r"[A-Za-z0-9](?:(?!\s--)[^\r\n\0])*")
 
 
 def _argv(value: object) -> object:

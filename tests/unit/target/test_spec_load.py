@@ -206,6 +206,10 @@ def test_several_specs_in_one_text() -> None:
         ("name: x\nruntime:\n  code: shout.py\n", "line 3: runtime.code: 'shout.py' is a file's name"),
         ("name: x\nruntime: {code: x, requirements: needs.txt}\n", "'needs.txt' is a file's name"),
         ("name: x\nruntime: {code: x, requirements: ['-r y']}\n", "'-r y' is no requirement; options of pip"),
+        (
+            "name: x\nruntime: {code: x, requirements: ['six --hash=sha256:0']}\n",
+            "'six --hash=sha256:0' is no requirement",
+        ),
         ('{"name": "x", "runtime": {"code": "y", "requirements": ["a\\n-r b"]}}', "is no requirement"),
         ("name: x\nruntime: {image: a, requirements: [b]}\n", "runtime.requirements: goes with code only"),
         ("name: x\nruntime: {plugin: a, env: {A: b}}\n", "runtime.env: goes with code or command or image only"),
