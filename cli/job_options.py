@@ -84,7 +84,7 @@ def named_keys(keys: str | None, template: str | None) -> tuple[list[str] | None
 
 def _text(file: str) -> str:
     try:
-        return sys.stdin.read() if file == STDIN else Path(file).read_text()
+        return sys.stdin.read() if file == STDIN else Path(file).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise CliError(f"--keys: can't read {file}: {error.strerror}", exit_code=2) from error
     except UnicodeDecodeError as error:

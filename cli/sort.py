@@ -61,6 +61,9 @@ def sort(
     where: options.Where = None,
     concurrency: options.Concurrency = None,
     dry_run: options.DryRun = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Delete shards of an earlier sort of the source that this one doesn't make.")
+    ] = False,
     force: options.Force = False,
     continue_on_error: options.GoOn = True,
     timeout: options.Timeout = None,
@@ -95,6 +98,7 @@ def sort(
             where=where,
             concurrency=concurrency,
             dry_run=dry_run,
+            sync=sync,
             force=force,
             continue_on_error=continue_on_error,
             timeout_s=timeout_s,

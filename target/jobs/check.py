@@ -63,8 +63,8 @@ def _check_kind(order: Order) -> None:
         raise JobRefused("object_timeout_s bounds what transforms one object; a job that sorts has timeout_s")
     if order.sorting is not None and set("{}") & set(order.sorting.shards):
         Template.parse(order.sorting.shards)
-    if order.kind != "transform" and order.sync:
-        raise JobRefused("sync belongs to a job that transforms")
+    if order.kind == "inspect" and order.sync:
+        raise JobRefused("sync is for jobs that write")
     if order.kind == "inspect" and (order.ext or order.prepend):
         raise JobRefused("a job that inspects writes nothing: leave out ext and prepend")
 
@@ -131,5 +131,7 @@ def _check_where(order: Order) -> None:
     predicate = Predicate.parse(order.where)
     if order.where_etl and not predicate.needs_output:
         raise JobRefused("where_etl makes what 'where' sees as 'output', and this predicate asks for no output")
-    if predicate.needs_output and (order.kind == "sort" or not (order.etl or order.where_etl)):
+    if predicate.needs_output and order.kind == "sort":
+        raise JobRefused("where asks for the output, and a job that sorts makes none: transform first, then sort that")
+    if predicate.needs_output and not (order.etl or order.where_etl):
         raise JobRefused("where asks for the output, and nothing is made in this job: say by what ETL, in where_etl")

@@ -20,6 +20,7 @@ _BATCH_BYTES = 16 * 1024**2
 _BATCH_S = 0.5
 _WEIGHT = 0.3  # of the newest batch in what one object is thought to take
 _TRIES_ALONE = 2
+_ENOUGH = 5  # suspects that fail alone too, in a row: the ETL is at fault, and the others needn't be tried
 
 
 class Dispatch:
@@ -27,7 +28,9 @@ class Dispatch:
 
     `width` batches are under way at once; towards the end they get smaller, so that all end at about the same time.
     `place_of` says near which target a key's object is best done: a batch is of one place, and places take turns.
-    `stage_of` tells which stage to blame where a worker dies of an object, by its number; "" where nobody knows.
+    Objects that failed with an ETL's worker that died, which others shared, are given out again at the end: one after
+    the other, with nothing beside them in all of the job. `stage_of` tells which stage to blame where a worker dies of
+    an object, by its number; "" where nobody knows.
     """
 
     def __init__(
@@ -44,6 +47,9 @@ class Dispatch:
         self._read = 0
         self._alone: deque[Item] = deque()
         self._lost: Counter[int] = Counter()
+        self._suspects: dict[int, tuple[Item, Outcome]] = {}
+        self.convicted: list[Item] = []  # of other batches, by what was taken last
+        self._under_way = self._guilty = 0
         self._each_s = 0.0
         self._size = _FIRST
 
@@ -53,24 +59,34 @@ class Dispatch:
     def __next__(self) -> Batch:
         batch = self._batch()
         self._left -= len(batch.items)
+        self._under_way += 1
         return batch
 
     def take(self, finished: Finished[Batch, Done]) -> Sequence[Outcome]:
         """What a batch that came back decided."""
         batch, done = finished.task, finished.result
+        self.convicted = []
+        self._under_way -= 1
         if done is None:
             return self._take_lost(batch, finished.lost)
+        if done.suspects:
+            by_n = {item.n: item for item in batch.items}
+            self._suspects |= {outcome.n: (by_n[outcome.n], outcome) for outcome in done.suspects}
+            self._left += len(done.suspects)
         if done.unfinished:
             self._put_back(batch.place, done.unfinished)
         self._learn(done.took_s / max(1, len(done.outcomes)))
-        return done.outcomes
+        return (*done.outcomes, *self._convict(batch, done))
 
     def _batch(self) -> Batch:
         if self._alone:
             item = self._alone.popleft()
             return Batch((item,), self._place_of(item.key), alone=True)
         if not self._pages:
-            self._read_page()
+            try:
+                self._read_page()
+            except StopIteration:
+                return self._suspect()
         place, page = self._pages[0]
         most = min(self._size, max(1, self._left // (2 * self._width)))
         items = [page.popleft()]
@@ -83,6 +99,25 @@ class Dispatch:
         else:
             self._pages.popleft()
         return Batch(tuple(items), place)
+
+    def _suspect(self) -> Batch:
+        """The next suspect, once nothing else is under way that could be to blame; raises StopIteration else."""
+        if self._under_way or not self._suspects:
+            raise StopIteration
+        item, _ = self._suspects.pop(next(iter(self._suspects)))
+        return Batch((item,), self._place_of(item.key), alone=True)
+
+    def _convict(self, batch: Batch, done: Done) -> Sequence[Outcome]:
+        """What is decided of other suspects by this one: that they failed, where one after the other does so alone."""
+        if batch.alone:
+            self._guilty = self._guilty + 1 if any(each.state == "failed" for each in done.outcomes) else 0
+        if self._guilty < _ENOUGH:
+            return ()
+        self.convicted = [item for item, _ in self._suspects.values()]
+        outcomes = [outcome for _, outcome in self._suspects.values()]
+        self._left -= len(outcomes)
+        self._suspects.clear()
+        return outcomes
 
     def _read_page(self) -> None:
         """Have the next items, by place; raises StopIteration where there are none."""

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from transom.target.errors import EtlSkipped, EtlUnavailable, SlowDown, SourceChanged, TargetError
+from transom.target.errors import EtlSkipped, EtlTimeout, EtlUnavailable, SlowDown, SourceChanged, TargetError
 from transom.target.etl.watch import Watch
 from transom.target.jobs.last_stage import LastStages
 from transom.target.jobs.making import Made, Maker, Task
@@ -34,9 +34,23 @@ class GivenUpError(Exception):
 class Doing:
     """Does `items` one after the other; `outcomes` are those decided so far, in the order in which they were."""
 
-    def __init__(self, task: Task, site: Site, items: Sequence[Item], saying: LastStages | None = None) -> None:
-        """With `saying`, say which stage is at work."""
+    def __init__(
+        self,
+        task: Task,
+        site: Site,
+        items: Sequence[Item],
+        *,
+        alone: bool = False,
+        saying: LastStages | None = None,
+    ) -> None:
+        """With `saying`, say which stage is at work.
+
+        Unless they are done `alone`, objects whose ETL's worker died are only `suspects`: another object may have been
+        with that worker, and have killed it.
+        """
         self.outcomes: list[Outcome] = []
+        self.suspects: list[Outcome] = []
+        self._alone = alone
         self._task = task
         self._site = site
         self._items = items
@@ -119,6 +133,8 @@ class Doing:
         if isinstance(made, tuple):
             self._held.append(made)
             self._held_size += len(made[1].data)
+        elif isinstance(made, TargetError) and made.breaks and not (self._alone or isinstance(made, EtlTimeout)):
+            self.suspects.append(_failure(item.n, made))
         else:
             self.outcomes.append(self._failed(item, made) if isinstance(made, BaseException) else made)
 

@@ -5,6 +5,7 @@ It checks what can be known without looking at a bucket or an ETL.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -101,8 +102,8 @@ class Order(BaseModel):
     sync: bool = False
     force: bool = False
     continue_on_error: bool = True
-    timeout_s: float | None = Field(None, gt=0)
-    object_timeout_s: float | None = Field(None, gt=0)
+    timeout_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    object_timeout_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     engine: EngineName = "local"
     sorting: Sorting | None = None
 
@@ -115,6 +116,15 @@ class Order(BaseModel):
     @classmethod
     def _destination(cls, value: object) -> object:
         return Place.parse(value) if isinstance(value, str) else value
+
+    @field_validator("args", "where_args")
+    @classmethod
+    def _finite(cls, value: Any) -> Any:
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            raise ValueError("a number in it is infinite, or none: JSON has no such numbers") from error
+        return value
 
     @model_validator(mode="after")
     def _whole(self) -> Order:

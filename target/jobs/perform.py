@@ -43,12 +43,14 @@ class Done:
 
     A batch whose outputs fill the memory meant for them ends before its last item. `worn_out` says that a transformer
     hangs in the worker: it must not be used again. `took_s` is how long its objects took, but for their writing.
+    `suspects` failed with an ETL's worker that died, maybe of another object: they are to be tried alone.
     """
 
     outcomes: tuple[Outcome, ...]
     unfinished: tuple[Item, ...] = ()
     worn_out: bool = False
     took_s: float = 0.0
+    suspects: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,15 @@ class TransformWork(StagedWork[Batch, Done]):
 
     def begin(self, site: Site, batch: Batch, /) -> Done | Later[Done]:
         """Do a batch but for its write; blocking. What goes wrong with an object is its outcome, never raised."""
+        task = Task(self.order, self.plan, self._judge(), self.owner)
         saying = self.last_stages if batch.alone else None
-        doing = Doing(Task(self.order, self.plan, self._judge(), self.owner), site, batch.items, saying)
+        doing = Doing(task, site, batch.items, alone=batch.alone, saying=saying)
         begun = time.monotonic()
         future = site.hands.do(lambda: site.wait(doing.run()))
         while not is_done(future, _until(doing)):
             if doing.give_up(_GRACE_S):
                 site.wait(doing.write())
-                return Done(tuple(doing.outcomes), doing.unfinished, worn_out=True, took_s=time.monotonic() - begun)
+                return _done(doing, time.monotonic() - begun, worn_out=True)
         future.result()
         write = partial(_write, site, doing, time.monotonic() - begun)
         return write() if batch.alone else Later(write)
@@ -90,7 +93,11 @@ class TransformWork(StagedWork[Batch, Done]):
 
 def _write(site: Site, doing: Doing, took_s: float) -> Done:
     site.wait(doing.write())
-    return Done(tuple(doing.outcomes), doing.unfinished, took_s=took_s)
+    return _done(doing, took_s)
+
+
+def _done(doing: Doing, took_s: float, *, worn_out: bool = False) -> Done:
+    return Done(tuple(doing.outcomes), doing.unfinished, worn_out, took_s, tuple(doing.suspects))
 
 
 def _until(doing: Doing) -> float:

@@ -133,10 +133,11 @@ class Run:
         with closing(self.engine.run(work, dispatch, width=self.width, look=self._idle)) as results:
             for finished in results:
                 decided = dispatch.take(finished)
-                if finished.result is None:  # who died counts nothing
-                    for outcome in filter(lambda each: each.stage, decided):
+                counted = () if finished.result is None else finished.result.outcomes  # who died counts nothing
+                for outcome in decided[len(counted) :]:
+                    if outcome.stage:
                         site.pipelines.metrics.failed(outcome.stage, outcome.code)
-                self._note(decided, finished.task.items)
+                self._note(decided, (*finished.task.items, *dispatch.convicted))
                 self.alarm.check()
 
     def _undecided(self) -> str:
@@ -187,7 +188,7 @@ class Run:
 
         if self.job.retries and self.worklist.counts().failed:
             self.worklist.clear()  # records may belong to other shards now
-        return sort_job(
+        made = sort_job(
             Sort(
                 site=site,
                 order=self.order,
@@ -201,6 +202,26 @@ class Run:
                 note=lambda outcome, item: self._note([outcome], [item]),
             )
         )
+        return "; ".join(filter(None, [made, self._left_over(site)]))
+
+    def _left_over(self, site: Site) -> str:
+        """What becomes of shards that an earlier sort made and this one doesn't; not after a failure."""
+        from transom.target.jobs.sort.leftover import delete, left_over
+
+        order, destination = self.order, self.order.destination
+        if destination is None or self.worklist.counts().failed:
+            return ""
+        shards = site.wait(self.alarm.over(left_over(site.store, order.source, destination, self.worklist)))
+        if not shards:
+            return ""
+        if not order.sync:
+            known = f"{len(shards)} of an earlier sort of this source, such as '{shards[0].key}',"
+            return f"{known} are there still: sync deletes them"
+        before = 0 if order.dry_run else self.tally.counts.deleted  # by a run of this job that was killed
+        self.tally.enter("deleting")
+        deleted = len(shards) if order.dry_run else site.wait(self.alarm.over(delete(site.store, shards)))
+        self.worklist.deleted(before + deleted)
+        return ""
 
     def _look(self, phase: str) -> None:
         if phase != self.tally.phase:

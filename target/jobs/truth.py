@@ -22,6 +22,7 @@ REVISIONS = "transom-revisions"
 ARGS = "transom-args"
 RESULT = "transom-result"
 PLACE = "transom-place"
+SHARD = "transom-shard"  # as PLACE, of what a sort made: of no one object
 _MAX_ARGS = 512  # bytes: all of an object's metadata has to fit in headers
 _CARRIED = ("cache-control",)  # what else describes the source's bytes need not hold for what was made of them
 

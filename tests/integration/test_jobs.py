@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -293,6 +294,28 @@ def test_an_object_that_kills_its_worker_fails_alone(here: RunningServer, admin:
     assert {error.key for error in admin.etl_errors("crash")} == {f"k{n}" for n in range(6)}
     assert admin.etl_metrics("crash")["errors"] == {"EtlCrashed": 6}
     assert ended(admin, admin.transform("s3://kills", "s3://kills-fine", "upper")).written == 6
+
+
+def test_an_object_that_kills_a_worker_that_others_share_fails_alone(
+    here: RunningServer, admin: AdminClient, s3: Any
+) -> None:
+    code = """
+        import os, time
+
+        def transform(data):
+            if data == b"die":
+                os._exit(3)
+            time.sleep(0.2)
+            return data.upper()
+    """
+    admin.init_spec(json.dumps({"name": "shared", "runtime": {"code": textwrap.dedent(code)}}))
+    here.fill("shared", {f"k{n:02}": b"die" if n == 7 else b"fine" for n in range(12)})
+    job = ended(admin, admin.transform("s3://shared", "s3://shared-made", "shared", concurrency=4))
+    assert (job.state, job.written, job.failed) == ("done", 11, 1)
+    assert [(error.key, error.stage, error.code) for error in admin.job_errors(job.id)] == [
+        ("k07", "shared", "EtlCrashed")
+    ]
+    assert admin.etl_metrics("shared")["errors"] == {"EtlCrashed": 1}
 
 
 def test_the_stage_that_kills_its_worker_is_named_among_several(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -134,6 +135,12 @@ def test_a_bucket_is_made_only_for_a_job_that_can_be_done(
     with pytest.raises(AdminError, match="at most 64") as refused:
         admin.transform(f"s3://{bucket}", f"s3://{made}", "upper", concurrency=65)
     assert refused.value.status == 400
+    jobs = len(list(admin.jobs()))
+    for asked in ({"timeout_s": math.inf}, {"object_timeout_s": math.inf}, {"args": math.nan}, {"args": [math.inf]}):
+        with pytest.raises(AdminError) as refused:  # which is no JSON, but Python's own takes and makes it
+            admin.transform(f"s3://{bucket}", f"s3://{made}", "upper", **asked)
+        assert refused.value.status == 400
+    assert len(list(admin.jobs())) == jobs
     assert made not in [each["Name"] for each in server.client().list_buckets()["Buckets"]]
     both = [admin.transform(f"s3://{bucket}", f"s3://{made}", "upper", prepend=each) for each in ("x", "y")]
     assert [admin.wait_job(job.id, timeout_s=WITHIN_S).written for job in both] == [2, 2]

@@ -118,6 +118,25 @@ def test_a_sorted_webdataset_is_complete_and_in_order_and_the_same_twice(
     assert (again.written, again.unchanged) == (0, 5)
 
 
+def test_shards_of_an_earlier_sort_are_told_of_and_go_with_sync(admin: AdminClient, s3: Any) -> None:
+    made = {f"k{n:02}": b"x" for n in range(12)}
+    s3.create_bucket(Bucket="fewer")
+    for key, data in made.items():
+        s3.put_object(Bucket="fewer", Key=key, Body=data)
+    assert ended(admin, admin.sort("s3://fewer", "s3://fewer-made/", shard_records=4)).written == 3
+    s3.copy_object(Bucket="fewer-made", Key="kept.tar", CopySource="fewer-made/shard-000002.tar")
+    dry = ended(admin, admin.sort("s3://fewer", "s3://fewer-made/", shard_records=6, sync=True, dry_run=True))
+    assert (dry.written, dry.deleted) == (2, 1)
+    told = ended(admin, admin.sort("s3://fewer", "s3://fewer-made/", shard_records=6))
+    assert told.message.endswith(
+        "; 1 of an earlier sort of this source, such as 'shard-000002.tar', are there still: sync deletes them"
+    )
+    assert set(digests(s3, "fewer-made")) == {f"shard-00000{n}.tar" for n in range(3)} | {"kept.tar"}
+    rest = ended(admin, admin.sort("s3://fewer", "s3://fewer-made/", shard_records=6, sync=True))
+    assert (rest.written, rest.unchanged, rest.deleted) == (0, 2, 1)
+    assert set(digests(s3, "fewer-made")) == {"shard-000000.tar", "shard-000001.tar", "kept.tar"}  # a copy is nobody's
+
+
 def test_a_shuffle_by_a_seed_and_a_sort_by_content(admin: AdminClient, s3: Any, tmp_path: Path) -> None:
     made = upload(s3, "mix")
     for bucket, seed in (("mix-1", 1), ("mix-1-too", 1), ("mix-2", 2)):

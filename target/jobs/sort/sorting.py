@@ -84,11 +84,10 @@ def _sort(sort: Sort, unpacked: Path | None) -> str:
 def _write(sort: Sort, spill: Spill, unpacked: Path | None) -> None:
     """Have every pending shard written."""
     assert sort.order.destination is not None
-    if sort.order.dry_run:
-        for item in _pending(sort.worklist):
-            sort.note(Outcome(item.n, "written", bytes_in=item.size, bytes_out=item.size), item)
-        return
-    work = WriteWork(sort.order.destination.bucket, sort.owner, _metadata(sort.order), sort.order.force, unpacked)
+    order = sort.order
+    work = WriteWork(
+        sort.order.destination.bucket, sort.owner, _metadata(order), order.force, unpacked, dry=order.dry_run
+    )
     tasks = Tasks(_tasks(sort, spill))
     for task, result in perform(sort.engine, work, tasks, width=sort.width, look=lambda: sort.look("writing")):
         if isinstance(result, str):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from transom.plugins.contract import Reject
-from transom.target.errors import NoSuchKey, TargetError
+from transom.target.errors import NoSuchBucket, NoSuchKey, TargetError
 from transom.target.jobs.records import Item, Outcome
 from transom.target.jobs.site import Site
 from transom.target.jobs.sort.archive import end_mark
@@ -23,7 +23,7 @@ from transom.target.jobs.sort.packing import packed
 from transom.target.jobs.sort.scan import unpacking
 from transom.target.jobs.sort.sources import Piece, SourceObject
 from transom.target.jobs.sort.spill import Spill
-from transom.target.jobs.truth import RESULT, up_to_date
+from transom.target.jobs.truth import RESULT, SHARD, place_of, up_to_date
 from transom.target.store.base import Attributes
 
 _FORMAT = b"transom shard 1\n"  # changed with what `archive` and `packing` make of the same members
@@ -119,13 +119,17 @@ class Wrote:
 
 @dataclass(frozen=True, slots=True)
 class WriteWork:
-    """Writes shards into `bucket` with `metadata` beside what names their contents; `force` has them written anew."""
+    """Writes shards into `bucket` with `metadata` beside what names their contents; `force` has them written anew.
+
+    With `dry` nothing is written.
+    """
 
     bucket: str
     owner: str
     metadata: Mapping[str, str]
     force: bool
     unpacked: Path | None
+    dry: bool = False
 
     def __call__(self, site: Site, task: ShardTask, /) -> Wrote:
         """Write a shard, or see that it is there; what goes wrong is its outcome."""
@@ -143,6 +147,9 @@ class WriteWork:
         result = digest(members)
         if not self.force and site.wait(self._is_there(site, task.item.destination, result)):
             return Outcome(task.item.n, "unchanged")
+        if self.dry:
+            size = task.item.size + len(end_mark(task.item.size))
+            return Outcome(task.item.n, "written", bytes_in=task.item.size, bytes_out=size)
         with unpacking(self.unpacked, site) as unpacked:
             sources = Sources(site.store, unpacked)
             try:
@@ -154,12 +161,14 @@ class WriteWork:
     async def _is_there(self, site: Site, key: str, result: str) -> bool:
         try:
             return up_to_date(await site.store.head(self.bucket, key), result)
-        except NoSuchKey:
+        except (NoSuchKey, NoSuchBucket):  # a bucket that a dry run does not make
             return False
 
     async def _put(self, site: Site, task: ShardTask, members: Members, sources: Sources, result: str) -> int:
         attributes = Attributes(
-            content={"content-type": CONTENT_TYPE}, metadata={**self.metadata, RESULT: result}, owner=self.owner
+            content={"content-type": CONTENT_TYPE},
+            metadata={**self.metadata, RESULT: result, SHARD: place_of(self.bucket, task.item.destination)},
+            owner=self.owner,
         )
         async with aclosing(_ahead(packed(members.pieces(), members.source, sources))) as body:
             stored = await site.store.put(self.bucket, task.item.destination, _ended(body, task.item.size), attributes)

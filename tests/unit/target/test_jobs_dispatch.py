@@ -123,3 +123,53 @@ def test_only_what_is_pending_is_given_out(worklist: Worklist) -> None:
     fill(worklist, 10)
     worklist.note(Outcome(n, "written") for n in range(1, 9))
     assert [n for batch in Dispatch(worklist, 2, 1) for n in numbers(batch)] == [9, 10]
+
+
+# --- suspects ---------------------------------------------------------------------------------
+
+
+def suspected(batch: Batch) -> Finished[Batch, Done]:
+    """Every object of the batch failed with a worker that others shared."""
+    outcomes = tuple(Outcome(item.n, "failed", stage="a", code="EtlCrashed") for item in batch.items)
+    return Finished(batch, Done((), suspects=outcomes))
+
+
+def failing(batch: Batch) -> Finished[Batch, Done]:
+    return Finished(batch, Done(tuple(Outcome(item.n, "failed", code="EtlCrashed") for item in batch.items)))
+
+
+def test_suspects_are_tried_at_the_end_with_nothing_beside_them(worklist: Worklist) -> None:
+    fill(worklist, 3)
+    dispatch = Dispatch(worklist, 3, 3)
+    first, second, third = (next(dispatch) for _ in range(3))
+    assert not dispatch.take(suspected(first))
+    assert not dispatch.take(suspected(second))
+    with pytest.raises(StopIteration):
+        next(dispatch)  # the third is under way
+    assert [each.n for each in dispatch.take(written(third))] == [3]
+    alone = next(dispatch)
+    assert (numbers(alone), alone.alone) == ([1], True)
+    with pytest.raises(StopIteration):
+        next(dispatch)
+    assert [each.state for each in dispatch.take(written(alone))] == ["written"]
+    assert [each.state for each in dispatch.take(failing(next(dispatch)))] == ["failed"]
+    with pytest.raises(StopIteration):
+        next(dispatch)
+
+
+def test_where_one_suspect_after_the_other_fails_alone_too_the_rest_has_failed(worklist: Worklist) -> None:
+    fill(worklist, 40)
+    dispatch = Dispatch(worklist, 40, 1)
+    for batch in dispatch:
+        if batch.alone:
+            break
+        assert not dispatch.take(suspected(batch))
+    outcomes, items = list(dispatch.take(failing(batch))), [*batch.items]
+    for tried in range(1, 5):
+        assert len(outcomes) == tried
+        batch = next(dispatch)
+        outcomes += dispatch.take(failing(batch))
+        items += [*batch.items, *dispatch.convicted]
+    assert sorted(each.n for each in outcomes) == sorted(item.n for item in items) == list(range(1, 41))
+    with pytest.raises(StopIteration):
+        next(dispatch)

@@ -330,8 +330,8 @@ def test_a_worker_that_crashes_is_a_failure(rig: Rig) -> None:
     rig.put("k", b"data")
     rig.put("l", b"data")
     done = rig.do(rig.work("crash"), ["k", "l"])
-    assert [outcome.code for outcome in done.outcomes] == ["EtlCrashed", "EtlCrashed"]
-    assert not done.worn_out
+    assert [outcome.code for outcome in done.suspects] == ["EtlCrashed", "EtlCrashed"]  # one may be the other's
+    assert not (done.outcomes or done.worn_out)
 
 
 def test_an_output_beyond_the_bound(rig: Rig) -> None:

@@ -416,7 +416,7 @@ def test_a_huge_listing_takes_no_more_memory_than_a_page(tmp_path: Path) -> None
         ({"kind": "inspect", "prepend": "x"}, JobRefused, "writes nothing"),
         ({"kind": "sort", "sorting": {"shard_count": 1}, "etl": "md5"}, JobRefused, "transform first"),
         ({"kind": "sort", "sorting": {"shard_count": 1, "shards": "{0..x}"}}, JobRefused, "no range of numbers"),
-        ({"kind": "sort", "sorting": {"shard_count": 1}, "where": "output_size > 1"}, JobRefused, "nothing is made"),
+        ({"kind": "sort", "sorting": {"shard_count": 1}, "where": "output_size > 1"}, JobRefused, "makes none"),
     ],
 )
 def test_what_can_be_known_before_is_refused_with_the_remedy(

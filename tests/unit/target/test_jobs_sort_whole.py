@@ -24,6 +24,7 @@ from transom.target.jobs.sort.scan import ScanTask
 from transom.target.jobs.sort.sorting import UNPACKED
 from transom.target.jobs.sort.spill import Spill
 from transom.target.jobs.sort.write import ShardTask
+from transom.target.jobs.truth import place_of
 
 
 @pytest.fixture
@@ -393,7 +394,10 @@ def test_a_dry_run_writes_nothing_and_says_what_it_would(rig: Rig, sorter: Sorte
     assert (counts.total, counts.written) == (3, 3)
     assert sorter.message == "60 records of 3 objects would be in 3 shards"
     assert rig.keys() == []
-    assert tasks(sorter, ShardTask) == 0
+    real = sorter.sort("real", shard_records=25)
+    assert (real.written, real.bytes_in, real.bytes_out) == (3, counts.bytes_in, counts.bytes_out)
+    again = sorter.sort("again", dry_run=True, shard_records=25)
+    assert (again.written, again.unchanged) == (0, 3)
 
 
 def test_shards_that_are_as_they_would_be_are_left_alone(rig: Rig, sorter: Sorter) -> None:
@@ -417,6 +421,7 @@ def test_a_shard_says_of_what_it_was_made(rig: Rig, sorter: Sorter) -> None:
     assert info.attributes.owner == "owner"
     said = dict(info.attributes.metadata)
     assert len(said.pop("transom-result")) == 32
+    assert said.pop("transom-shard") == place_of("dst", "shard-000000.tar")
     assert said == {
         "transom-source": "src/",
         "transom-pipeline": "sort",
