@@ -43,6 +43,8 @@ class Meter:
 
     def _rates(self, job: Job) -> tuple[float, float]:
         now = self._now()
+        if self._seen and job.done < self._seen[-1][1]:  # what failed is to be done again
+            self._seen.clear()
         self._seen.append((now, job.done, job.bytes_in))
         while now - self._seen[0][0] > _WINDOW_S and len(self._seen) > 2:  # noqa: PLR2004 - the ends of a window
             self._seen.popleft()

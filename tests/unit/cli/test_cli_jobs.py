@@ -314,7 +314,7 @@ def test_all_errors_are_listed_page_by_page(server: StandIn) -> None:
 
 
 def test_a_meter_tells_rates_of_the_last_seconds_and_what_is_left() -> None:
-    now = iter([0.0, 2.0, 20.0, 22.0])
+    now = iter([0.0, 2.0, 20.0, 22.0, 23.0])
     meter = Meter(lambda: next(now))
 
     def line(done: int, size: int, failed: int = 0) -> str:
@@ -325,6 +325,7 @@ def test_a_meter_tells_rates_of_the_last_seconds_and_what_is_left() -> None:
     assert line(280, 3_000_000, 1) == "280/1,000  3.0 MB  10.0/s  55.6 kB/s  1 error  1:12 left"
     # what was before the last ten seconds counts no more
     assert line(300, 3_000_000, 2) == "300/1,000  3.0 MB  10.0/s  0 B/s  2 errors  1:10 left"
+    assert line(298, 3_000_000) == "298/1,000  3.0 MB  0 errors"  # what failed is done again
 
 
 @pytest.mark.parametrize(("seconds", "wanted"), [(0.2, "0:00"), (7, "0:07"), (3599.4, "59:59"), (3723, "1:02:03")])
