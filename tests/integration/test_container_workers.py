@@ -147,7 +147,7 @@ def test_direct_files_are_seen_at_their_own_path_and_nothing_beside(keeper: Keep
     command = ["/usr/bin/python3", "-c", code]
     worker = keeper.start(keeper.order("", files, runtime={"image": images.WORKER, "command": command}))
     (files / "late").write_text("appeared")  # after its start
-    assert eventually(worker.ended, within_s=WAIT_S) == "exit code 0"
+    assert str(eventually(worker.ended, within_s=WAIT_S)) == "exit code 0"
     assert keeper.said() == "appeared ['files']\n"
 
 
@@ -158,7 +158,7 @@ def test_a_worker_that_may_be_out_of_reach_is_told_what_its_spec_must_say(
     ends = {"image": images.WORKER, "command": ["/usr/bin/python3", "-c", ""]}
     worker = keeper.start(keeper.order("", runtime=ends))
     assert [bool(address.unix) for address in worker.addresses] == [True]
-    assert eventually(worker.ended, within_s=WAIT_S) == "exit code 0"
+    assert str(eventually(worker.ended, within_s=WAIT_S)) == "exit code 0"
     assert "'network: true'" in worker.hint
 
 

@@ -30,7 +30,7 @@ from transom.target.store.base import ObjectInfo
 
 _POLL_S = 0.02
 _TOUCH_EVERY_S = 1.0
-_WORDS_WITHIN_S = 0.5
+_WORDS_WITHIN_S = 0.25
 _NOTICED_WITHIN_S = 5.0  # engines take a while to tell that a container has ended
 
 

@@ -11,7 +11,7 @@ from transom.target.etl.runtimes.base import Order
 from transom.target.etl.runtimes.container import check
 from transom.target.etl.runtimes.container_end import Exit
 from transom.target.etl.runtimes.container_plan import GIB, MIB, ContainerPlan, Image, Mount, creation
-from transom.target.etl.runtimes.containers import plan_of
+from transom.target.etl.runtimes.containers import EVERYWHERE, plan_of
 from transom.target.etl.runtimes.engine_socket import EngineError
 from transom.target.etl.spec import Spec
 
@@ -100,7 +100,7 @@ def test_an_order_becomes_a_plan_with_the_specs_bounds(tmp_path: Path) -> None:
     assert (plan.memory, plan.cpus, plan.pids, plan.runtime) == (64 * MIB, 0.5, 9, "runsc")
     assert (plan.command, plan.folder, plan.revision) == (("serve",), "folder", 3)
     assert plan.mounts == (Mount(str(tmp_path / "w"), writable=True), Mount(str(tmp_path / "f")))
-    assert not plan.network and plan.published == "0.0.0.0"  # if it had one: clients are sent to it
+    assert not plan.network and plan.published == EVERYWHERE  # if it had one: clients are sent to it
 
 
 @pytest.mark.parametrize(
