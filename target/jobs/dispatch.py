@@ -49,6 +49,7 @@ class Dispatch:
         self._lost: Counter[int] = Counter()
         self._suspects: dict[int, tuple[Item, Outcome]] = {}
         self.convicted: list[Item] = []  # of other batches, by what was taken last
+        self._on_trial: Outcome | None = None
         self._under_way = self._guilty = 0
         self._each_s = 0.0
         self._size = _FIRST
@@ -76,7 +77,7 @@ class Dispatch:
         if done.unfinished:
             self._put_back(batch.place, done.unfinished)
         self._learn(done.took_s / max(1, len(done.outcomes)))
-        return (*done.outcomes, *self._convict(batch, done))
+        return (*done.outcomes, *self._convict(done))
 
     def _batch(self) -> Batch:
         if self._alone:
@@ -104,13 +105,16 @@ class Dispatch:
         """The next suspect, once nothing else is under way that could be to blame; raises StopIteration else."""
         if self._under_way or not self._suspects:
             raise StopIteration
-        item, _ = self._suspects.pop(next(iter(self._suspects)))
+        item, self._on_trial = self._suspects.pop(next(iter(self._suspects)))
         return Batch((item,), self._place_of(item.key), alone=True)
 
-    def _convict(self, batch: Batch, done: Done) -> Sequence[Outcome]:
+    def _convict(self, done: Done) -> Sequence[Outcome]:
         """What is decided of other suspects by this one: that they failed, where one after the other does so alone."""
-        if batch.alone:
-            self._guilty = self._guilty + 1 if any(each.state == "failed" for each in done.outcomes) else 0
+        trial, self._on_trial = self._on_trial, None
+        if trial is None:  # of those that are tried alone, many are no suspects
+            return ()
+        again = any((each.n, each.code) == (trial.n, trial.code) for each in done.outcomes)
+        self._guilty = self._guilty + 1 if again else 0
         if self._guilty < _ENOUGH:
             return ()
         self.convicted = [item for item, _ in self._suspects.values()]

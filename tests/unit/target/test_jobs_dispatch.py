@@ -173,3 +173,21 @@ def test_where_one_suspect_after_the_other_fails_alone_too_the_rest_has_failed(w
     assert sorted(each.n for each in outcomes) == sorted(item.n for item in items) == list(range(1, 41))
     with pytest.raises(StopIteration):
         next(dispatch)
+
+
+def test_objects_that_fail_alone_for_other_reasons_convict_no_suspect(worklist: Worklist) -> None:
+    fill(worklist, 20)
+    dispatch = Dispatch(worklist, 20, 1)
+    first = next(dispatch)
+    assert not dispatch.take(lost(first))  # each is tried alone then, and fails of itself
+    failed = [dispatch.take(failing(next(dispatch))) for _ in first.items]
+    assert [len(each) for each in failed] == [1] * len(first.items) and len(failed) > 5
+    second = next(dispatch)
+    assert not dispatch.take(suspected(second))
+    while (batch := next(dispatch)).items[0].n not in numbers(second):
+        dispatch.take(written(batch))
+    for _ in range(4):  # not even suspects do, that fail otherwise
+        rejected = tuple(Outcome(item.n, "failed", code="EtlInputRejected") for item in batch.items)
+        assert len(dispatch.take(Finished(batch, Done(rejected)))) == 1
+        batch = next(dispatch, batch)
+    assert not dispatch.convicted
